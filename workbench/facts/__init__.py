@@ -1,0 +1,1 @@
+"""What the work is about: facts, requests, and their tokens."""

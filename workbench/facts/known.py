@@ -1,0 +1,59 @@
+"""Which facts the model knows: those it completes greedily with the whole target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from workbench.errors import WorkbenchError
+from workbench.facts.fact import Fact, FactSet
+from workbench.facts.prompts import continuation
+from workbench.models.model import Model
+from workbench.models.text import batches, encode
+from workbench.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Known:
+    """Facts split by whether the model knows them."""
+
+    known: FactSet
+    unknown: FactSet
+
+    def require(self) -> FactSet:
+        """Return the known facts.
+
+        Raises:
+            WorkbenchError: there are none.
+        """
+        if not self.known:
+            raise WorkbenchError(
+                f"The model knows none of the {len(self.unknown)} facts, so there is nothing to "
+                "find or remove; check the prompts' form, or choose facts that it answers."
+            )
+        return self.known
+
+
+@torch.no_grad()
+def split_known(model: Model, facts: FactSet, *, progress: Progress = SILENT) -> Known:
+    """Run each prompt with its target once and check that every target token is the argmax.
+
+    This equals greedy generation beginning with the target, at the cost of one forward pass.
+    """
+    prompts = [encode(model, f.prompt) for f in facts]
+    targets = [continuation(model, f.prompt, f.target) for f in facts]
+    sequences = [[*p, *t] for p, t in zip(prompts, targets, strict=True)]
+    right = [False] * len(facts)
+    for batch in progress.track(list(batches(model, sequences)), "finding known facts"):
+        logits = model.hf(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).logits
+        guesses = logits.argmax(-1)
+        for i, row in enumerate(batch.rows):
+            start, n = len(prompts[row]) - 1, len(targets[row])
+            right[row] = tuple(guesses[i, start : start + n].tolist()) == targets[row]
+    pairs: list[tuple[Fact, bool]] = list(zip(facts, right, strict=True))
+    return Known(
+        FactSet(tuple(f for f, ok in pairs if ok)), FactSet(tuple(f for f, ok in pairs if not ok))
+    )

@@ -1,0 +1,162 @@
+"""Where things stand in a prompt: the subject's tokens, token roles, and the target's tokens.
+
+The subject span comes from the tokenizer's character offsets, never from tokenizing substrings.
+Token roles are ROME's six (Meng et al. 2022, arXiv 2202.05262, fig. 1): first, middle and last
+subject token, first token after it, further tokens, last token. Tokens before the subject cannot
+carry what follows it and count as "before".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.facts.fact import Fact
+from workbench.models.model import Model
+from workbench.models.text import encode
+
+Role = Literal[
+    "before",
+    "first subject",
+    "middle subject",
+    "last subject",
+    "first after",
+    "further",
+    "last",
+]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A fact's prompt as tokens.
+
+    Attributes:
+        fact: what it asks.
+        ids: prompt tokens, special ones included.
+        subject: first and one-past-last token of the subject.
+        target: tokens of the right continuation.
+        foil: tokens of the wrong one, if the fact has it.
+    """
+
+    fact: Fact
+    ids: tuple[int, ...]
+    subject: tuple[int, int]
+    target: tuple[int, ...]
+    foil: tuple[int, ...] | None
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The role of each token."""
+        return token_roles(len(self.ids), self.subject)
+
+    @property
+    def last_subject(self) -> int:
+        """Position of the subject's last token."""
+        return self.subject[1] - 1
+
+
+def tokenize(model: Model, fact: Fact) -> Prompt:
+    """Find everything that localization needs to know about a fact's prompt.
+
+    Raises:
+        WorkbenchError: prompt too long, subject not found, or target not expressible.
+    """
+    target = continuation(model, fact.prompt, fact.target)
+    foil = continuation(model, fact.prompt, fact.foil) if fact.foil else None
+    ids = tuple(encode(model, fact.prompt, room=len(target)))
+    return Prompt(fact, ids, subject_span(model, fact.prompt, fact.subject), target, foil)
+
+
+def subject_span(model: Model, prompt: str, subject: str) -> tuple[int, int]:
+    """Return the first and one-past-last token of the subject's last occurrence.
+
+    Raises:
+        WorkbenchError: the subject is not in the prompt.
+    """
+    start = prompt.rfind(subject)
+    if start < 0 or not subject.strip():
+        raise WorkbenchError(
+            f"The subject {subject!r} is not in the prompt {prompt!r}; write it as it stands there."
+        )
+    end = start + len(subject)
+    bos = model.tokenizer.bos_token
+    add = not (bos and prompt.startswith(bos))
+    encoded = model.tokenizer(prompt, add_special_tokens=add, return_offsets_mapping=True)
+    # A leading space belongs to the token of the word behind it, so offsets may start before it.
+    inside = [
+        i for i, (a, b) in enumerate(encoded["offset_mapping"]) if a < end and b > start and b > a
+    ]
+    if not inside:
+        raise WorkbenchError(f"No token of {prompt!r} holds the subject {subject!r}.")
+    return inside[0], inside[-1] + 1
+
+
+def token_roles(length: int, subject: tuple[int, int]) -> tuple[Role, ...]:
+    """Return the role of each of `length` tokens; a role of the subject wins over "last"."""
+    first, end = subject
+    roles: list[Role] = ["before"] * length
+    for i in range(first, end):
+        roles[i] = "middle subject"
+    roles[first] = "first subject"
+    roles[end - 1] = "last subject"
+    for i in range(end, length):
+        roles[i] = "first after" if i == end else "further"
+    if length > end:
+        roles[-1] = "last"
+    return tuple(roles)
+
+
+def continuation(model: Model, prompt: str, text: str) -> tuple[int, ...]:
+    """Return the tokens of `text` as they follow `prompt`.
+
+    Raises:
+        WorkbenchError: the tokenizer cannot make this text behind this prompt.
+    """
+    if not text.strip():
+        raise WorkbenchError(f"The target of {prompt!r} is empty; give the continuation.")
+    before, whole = encode(model, prompt), encode(model, prompt + text)
+    if whole[: len(before)] == before and len(whole) > len(before):
+        ids = whole[len(before) :]
+    else:  # the prompt's last token merges with the target's first characters
+        ids = list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    unknown = model.tokenizer.unk_token_id
+    made = model.tokenizer.decode(ids, skip_special_tokens=False)
+    if not ids or (unknown is not None and unknown in ids) or made.strip() != text.strip():
+        raise WorkbenchError(
+            f"This model's tokenizer cannot make the target {text!r}; choose another spelling."
+        )
+    return tuple(ids)
+
+
+def group_by_length(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Return indices of prompts grouped by token count, so that batches need no padding."""
+    groups: dict[int, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        groups.setdefault(len(prompt.ids), []).append(i)
+    return [groups[length] for length in sorted(groups)]
+
+
+def stack(prompts: Sequence[Prompt], indices: Sequence[int]) -> Int[Tensor, "batch pos"]:
+    """Stack the ids of prompts of one length."""
+    return torch.tensor([prompts[i].ids for i in indices], dtype=torch.long)
+
+
+def chat(model: Model, user: str) -> str:
+    """Render one user turn with the model's chat template, ready for its answer.
+
+    Raises:
+        WorkbenchError: the model has no chat template.
+    """
+    if not model.tokenizer.chat_template:
+        raise WorkbenchError(f"{model.name} has no chat template; write plain prompts instead.")
+    turn = [{"role": "user", "content": user}]
+    return str(
+        model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    )

@@ -1,0 +1,1 @@
+"""Where the model recalls it: every method returns one `Localization`."""

@@ -1,0 +1,172 @@
+"""How a prompt is made to lose its subject: Gaussian noise, or another subject's tokens.
+
+Both give token embeddings, so every engine runs them the same way: `inputs_embeds` for the clean
+run and one row per sample for the corrupted ones. Replacement stays in distribution, noise does
+not (Zhang & Nanda 2023, arXiv 2309.16042, sec. 3).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.facts.fact import FactSet
+from workbench.facts.prompts import Prompt, tokenize
+from workbench.models.model import Model
+
+CorruptionName = Literal["noise", "replace"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A clean prompt and its corrupted versions.
+
+    Attributes:
+        prompt: tokens, roles and fact of the clean prompt; where target and foil begin alike, the
+            shared tokens stand at its end, so that the next token tells them apart.
+        ids: clean token ids.
+        clean: clean token embeddings.
+        corrupted: corrupted token embeddings, one row per sample.
+        target: first token of the right answer that a wrong one would not share.
+        foil: the wrong answer's token at the same place, if the fact has a foil.
+    """
+
+    prompt: Prompt
+    ids: Int[Tensor, " pos"]
+    clean: Float[Tensor, "1 pos d_model"]
+    corrupted: Float[Tensor, "sample pos d_model"]
+    target: int
+    foil: int | None
+
+    @property
+    def first_corrupted(self) -> int:
+        """First position whose embedding differs in any sample; nothing before it can matter."""
+        differs = (self.corrupted != self.clean).any(-1).any(0)
+        where = differs.nonzero()
+        return int(where[0]) if len(where) else len(self.ids)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise on the subject's token embeddings (Meng et al. 2022, arXiv 2202.05262).
+
+    Attributes:
+        multiple: standard deviation in units of that of all subjects' token embeddings.
+        samples: noise samples per fact.
+        seed: seed of the noise, the same for every fact.
+    """
+
+    multiple: float = 3.0
+    samples: int = 10
+    seed: int = 0
+    name: CorruptionName = "noise"
+
+    def pairs(self, model: Model, facts: FactSet) -> list[Pair]:
+        """Build one pair per fact."""
+        prompts = [distinguish(tokenize(model, f)) for f in facts]
+        embed = model.hf.get_input_embeddings()
+        with torch.no_grad():
+            clean = [embed(_ids(model, p))[None] for p in prompts]
+        spans = [slice(*p.subject) for p in prompts]
+        subjects = [c[0, s] for c, s in zip(clean, spans, strict=True)]
+        sigma = self.multiple * float(torch.cat(subjects).float().std())
+        out = []
+        for prompt, embeddings, span in zip(prompts, clean, spans, strict=True):
+            generator = torch.Generator().manual_seed(self.seed)
+            shape = (self.samples, span.stop - span.start, embeddings.shape[-1])
+            noise = sigma * torch.randn(shape, generator=generator)
+            corrupted = embeddings.repeat(self.samples, 1, 1)
+            corrupted[:, span] += noise.to(embeddings)
+            out.append(_pair(model, prompt, embeddings, corrupted))
+        return out
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Symmetric token replacement: another subject of as many tokens, from the same fact set.
+
+    Subjects whose answer is the same are passed over where the set has others.
+
+    Attributes:
+        samples: other subjects per fact, drawn without replacement; fewer if there are not as many.
+        seed: seed of the draw.
+    """
+
+    samples: int = 3
+    seed: int = 0
+    name: CorruptionName = "replace"
+
+    def pairs(self, model: Model, facts: FactSet) -> list[Pair]:
+        """Build one pair per fact.
+
+        Raises:
+            WorkbenchError: no other subject of the set has as many tokens.
+        """
+        prompts = [distinguish(tokenize(model, f)) for f in facts]
+        embed = model.hf.get_input_embeddings()
+        pick = random.Random(self.seed)
+        out = []
+        for prompt in prompts:
+            others = self._others(prompt, prompts)
+            chosen = pick.sample(others, min(self.samples, len(others)))
+            first, end = prompt.subject
+            clean_ids = _ids(model, prompt)
+            ids = clean_ids.repeat(len(chosen), 1)
+            ids[:, first:end] = torch.tensor(chosen, device=ids.device)
+            with torch.no_grad():
+                out.append(_pair(model, prompt, embed(clean_ids)[None], embed(ids)))
+        return out
+
+    @staticmethod
+    def _others(prompt: Prompt, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+        def span(p: Prompt) -> tuple[int, ...]:
+            return p.ids[slice(*p.subject)]
+
+        own, length = span(prompt), len(span(prompt))
+        same = [p for p in prompts if len(span(p)) == length and span(p) != own]
+        other_answer = [p for p in same if p.fact.target != prompt.fact.target]
+        out = sorted({span(p) for p in (other_answer or same)})
+        if not out:
+            raise WorkbenchError(
+                f"No other subject has as many tokens ({length}) as {prompt.fact.subject!r}, so it "
+                "cannot be replaced; add facts about more subjects, or corrupt with noise."
+            )
+        return out
+
+
+Corruption = Noise | Replacement
+
+
+def distinguish(prompt: Prompt) -> Prompt:
+    """Move tokens that target and foil share from their beginning to the end of the prompt."""
+    if prompt.foil is None:
+        return prompt
+    shared = 0
+    while (
+        shared < min(len(prompt.target), len(prompt.foil)) - 1
+        and prompt.target[shared] == prompt.foil[shared]
+    ):
+        shared += 1
+    return Prompt(
+        prompt.fact,
+        prompt.ids + prompt.target[:shared],
+        prompt.subject,
+        prompt.target[shared:],
+        prompt.foil[shared:],
+    )
+
+
+def _ids(model: Model, prompt: Prompt) -> Int[Tensor, " pos"]:
+    return torch.tensor(prompt.ids, device=model.device)
+
+
+def _pair(model: Model, prompt: Prompt, clean: Tensor, corrupted: Tensor) -> Pair:
+    foil = prompt.foil[0] if prompt.foil else None
+    return Pair(prompt, _ids(model, prompt), clean, corrupted, prompt.target[0], foil)

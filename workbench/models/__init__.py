@@ -1,0 +1,1 @@
+"""What is edited: models, their components, and the weight deltas that are edits."""

@@ -1,0 +1,230 @@
+"""Text in, text out: token ids, batches, next-token logits and greedy generation.
+
+Special tokens are added once: a text that already starts with the beginning-of-sequence token (a
+rendered chat template) gets no second one. Batches for scoring are padded on the right, which a
+causal model never sees from the left; generation pads on the left. A mask always goes with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.models.model import Model
+from workbench.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Token ids of several texts.
+
+    Attributes:
+        input_ids: padded ids.
+        attention_mask: 1 on tokens, 0 on padding.
+        rows: which of the original texts each row is.
+    """
+
+    input_ids: Int[Tensor, "batch pos"]
+    attention_mask: Int[Tensor, "batch pos"]
+    rows: tuple[int, ...]
+
+    @property
+    def lengths(self) -> Int[Tensor, " batch"]:
+        """Tokens of each text."""
+        return self.attention_mask.sum(1)
+
+
+def encode(model: Model, text: str, *, room: int = 0) -> list[int]:
+    """Return the token ids of a text, special tokens once.
+
+    Args:
+        model: whose tokenizer to use.
+        text: what to encode.
+        room: tokens that must still fit behind it.
+
+    Raises:
+        WorkbenchError: the text is empty or longer than the model's context.
+    """
+    tokenizer = model.tokenizer
+    bos = tokenizer.bos_token
+    add = not (bos and text.startswith(bos))
+    ids = list(tokenizer(text, add_special_tokens=add)["input_ids"])
+    if not ids:
+        raise WorkbenchError("The prompt is empty; write at least one word.")
+    if len(ids) + room > model.n_ctx:
+        raise WorkbenchError(
+            f"The prompt has {len(ids)} tokens, which with {room} to follow is more than the "
+            f"{model.n_ctx} of this model's context; shorten it."
+        )
+    return ids
+
+
+def pad(
+    sequences: Sequence[Sequence[int]], pad_id: int, *, side: str = "right"
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    """Pad token sequences to one length; return ids and attention mask."""
+    longest = max(len(s) for s in sequences)
+    ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, s in enumerate(sequences):
+        where = slice(0, len(s)) if side == "right" else slice(longest - len(s), longest)
+        ids[i, where] = torch.tensor(list(s), dtype=torch.long)
+        mask[i, where] = 1
+    return ids, mask
+
+
+def pad_id(model: Model) -> int:
+    """Return any valid token for padding; masks make its choice irrelevant."""
+    tokenizer = model.tokenizer
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if isinstance(candidate, int):
+            return candidate
+    return 0
+
+
+def batches(
+    model: Model,
+    sequences: Sequence[Sequence[int]],
+    *,
+    max_tokens: int = 4096,
+    side: str = "right",
+) -> Iterator[Batch]:
+    """Group sequences of similar length into padded batches of at most `max_tokens` tokens."""
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    start = 0
+    while start < len(order):
+        end = start
+        while end < len(order) and len(sequences[order[end]]) * (end + 1 - start) <= max_tokens:
+            end += 1
+        rows = tuple(order[start : max(end, start + 1)])
+        ids, mask = pad([sequences[i] for i in rows], pad_id(model), side=side)
+        yield Batch(ids.to(model.device), mask.to(model.device), rows)
+        start += len(rows)
+
+
+def count_batches(model: Model, sequences: Sequence[Sequence[int]], max_tokens: int = 4096) -> int:
+    """Return how many batches `batches` will make."""
+    return sum(1 for _ in batches(model, sequences, max_tokens=max_tokens))
+
+
+def next_token_logits(
+    model: Model, prompts: Sequence[str], *, progress: Progress = SILENT
+) -> Float[Tensor, "prompt vocab"]:
+    """Return the logits of the token that follows each prompt, in the prompts' order."""
+    sequences = [encode(model, p) for p in prompts]
+    out: Tensor | None = None
+    groups = list(batches(model, sequences))
+    for batch in progress.track(groups, "next-token logits"):
+        with torch.no_grad():
+            logits = _last_logits(model, batch)
+        if out is None:
+            out = logits.new_empty(len(prompts), logits.shape[-1])
+        out[list(batch.rows)] = logits
+    if out is None:
+        raise WorkbenchError("There is no prompt to run; give at least one.")
+    return out
+
+
+def _last_logits(model: Model, batch: Batch) -> Float[Tensor, "batch vocab"]:
+    """Unembed only the last position of each row."""
+    hf = model.hf
+    hidden = hf.base_model(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+    ).last_hidden_state
+    last = hidden[torch.arange(len(batch.rows), device=hidden.device), batch.lengths - 1]
+    return unembed(model, last)
+
+
+def unembed(model: Model, hidden: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
+    """Map the final, normalised residual stream to logits, soft cap included."""
+    head = model.hf.get_output_embeddings()
+    logits = head(hidden)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
+
+
+@torch.no_grad()
+def generate(
+    model: Model,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 16,
+    stop: str | None = "\n",
+    max_tokens: int = 4096,
+    progress: Progress = SILENT,
+) -> list[str]:
+    """Continue each prompt greedily.
+
+    Args:
+        model: the model to run.
+        prompts: texts to continue.
+        max_new_tokens: most tokens to generate for each.
+        stop: cut each answer before this text; None keeps everything.
+        max_tokens: prompt tokens in one batch.
+        progress: where to report.
+
+    Returns:
+        The continuations in the prompts' order, special tokens removed.
+
+    Raises:
+        WorkbenchError: a prompt is empty or does not leave room in the context.
+    """
+    sequences = [encode(model, p, room=max_new_tokens) for p in prompts]
+    out = [""] * len(prompts)
+    groups = list(batches(model, sequences, max_tokens=max_tokens, side="left"))
+    for batch in progress.track(groups, "generating"):
+        new = greedy_tokens(model, batch, max_new_tokens)
+        texts = model.tokenizer.batch_decode(new, skip_special_tokens=True)
+        for row, text in zip(batch.rows, texts, strict=True):
+            out[row] = text.split(stop)[0] if stop else text
+    return out
+
+
+@torch.no_grad()
+def greedy_tokens(model: Model, batch: Batch, max_new_tokens: int) -> Int[Tensor, "batch new"]:
+    """Generate from a left-padded batch; after an end token a row is filled with it."""
+    ends = end_tokens(model)
+    ids, mask = batch.input_ids, batch.attention_mask
+    position = (mask.cumsum(1) - 1).clamp(min=0)
+    done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    fill = next(iter(ends), pad_id(model))
+    cache, new = None, []
+    for _ in range(max_new_tokens):
+        result = model.hf(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = result.past_key_values
+        token = result.logits[:, -1].argmax(-1)
+        token = torch.where(done, torch.full_like(token, fill), token)
+        new.append(token)
+        for end in ends:
+            done |= token == end
+        if bool(done.all()):
+            break
+        ids, position = token[:, None], position[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+    return torch.stack(new, 1)
+
+
+def end_tokens(model: Model) -> set[int]:
+    """Return the tokens that end an answer: the tokenizer's and the generation config's."""
+    config = getattr(model.hf, "generation_config", None)
+    ends = {model.tokenizer.eos_token_id}
+    configured = getattr(config, "eos_token_id", None)
+    ends |= set(configured) if isinstance(configured, (list, tuple)) else {configured}
+    return {e for e in ends if isinstance(e, int)}
+
+
+def decode(model: Model, ids: Sequence[int]) -> str:
+    """Turn token ids back into text, special tokens kept."""
+    return str(model.tokenizer.decode(list(ids), skip_special_tokens=False))
