@@ -16,6 +16,7 @@ fused query-key-value matrices and grouped-query attention are handled here and 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -193,12 +194,19 @@ class Writer:
         input_hook: hook point of the matrix's input, the key x of y = W x.
         transposed: True if stored [inputs, outputs] (Conv1D).
         columns: the input columns that belong to the component; None for all.
+        post_norm: module path of the norm between y and the residual stream, if there is one.
     """
 
     parameter: str
     input_hook: str
     transposed: bool
     columns: tuple[int, ...] | None = None
+    post_norm: str | None = None
+
+    @property
+    def module(self) -> str:
+        """Module path of the linear map."""
+        return self.parameter.rpartition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -235,6 +243,9 @@ class _Layer:
     attn_out: _Matrix
     mlp_names: tuple[str, ...]
     attn_names: tuple[str, ...]
+    block: str  # module path of the block
+    mlp_norm: str | None  # module path of the norm behind the MLP, where a family has one
+    attn_norm: str | None
 
 
 @dataclass(frozen=True)
@@ -258,12 +269,13 @@ class Structure:
         """
         bridge = model.bridge
         names = {id(p): name for name, p in model.hf.named_parameters()}
+        modules = {id(p): name.rpartition(".")[0] for name, p in model.hf.named_parameters()}
         cfg = bridge.cfg
         n_heads = int(cfg.n_heads)
         n_kv = int(getattr(cfg, "n_key_value_heads", None) or n_heads)
         d_head = int(cfg.d_head)
         layers = tuple(
-            _read_layer(bridge.blocks[i], names, i, n_heads, n_kv, d_head)
+            _read_layer(bridge.blocks[i], names, modules, i, (n_heads, n_kv, d_head))
             for i in range(model.n_layers)
         )
         sizes = {name: tuple(p.shape) for name, p in model.parameters.items()}
@@ -340,10 +352,12 @@ class Structure:
         if component.kind in ("mlp", "neuron"):
             columns = None if component.kind == "mlp" else (component.index,)
             out = layer.mlp_out
-            return Writer(out.weight, f"blocks.{i}.mlp.out.hook_in", out.transposed, columns)
+            hook = f"blocks.{i}.mlp.out.hook_in"
+            return Writer(out.weight, hook, out.transposed, columns, layer.mlp_norm)
         columns = None if component.kind == "attn" else tuple(self.head_columns(component.index))
         out = layer.attn_out
-        return Writer(out.weight, f"blocks.{i}.attn.o.hook_in", out.transposed, columns)
+        hook = f"blocks.{i}.attn.o.hook_in"
+        return Writer(out.weight, hook, out.transposed, columns, layer.attn_norm)
 
     def head_columns(self, head: int) -> range:
         """Columns of the attention output matrix that read from a head."""
@@ -370,7 +384,11 @@ def _owned(part: nn.Module, names: Mapping[int, str]) -> tuple[str, ...]:
 
 
 def _read_layer(
-    block: nn.Module, names: Mapping[int, str], index: int, n_heads: int, n_kv: int, d_head: int
+    block: nn.Module,
+    names: Mapping[int, str],
+    modules: Mapping[int, str],
+    index: int,
+    shape: tuple[int, int, int],
 ) -> _Layer:
     attn, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
     mlp_out = _matrix(getattr(mlp, "out", None), names)
@@ -381,7 +399,9 @@ def _read_layer(
             "of experts, perhaps); use a dense transformer."
         )
     ins = (_matrix(getattr(mlp, part, None), names) for part in ("in", "gate"))
+    n_heads, n_kv, d_head = shape
     query, rows, key_value = _attention_inputs(attn, names, n_heads * d_head, n_kv * d_head, d_head)
+    mlp_names, attn_names = _owned(mlp, names), _owned(attn, names)
     return _Layer(
         tuple(m for m in ins if m),
         mlp_out,
@@ -389,9 +409,25 @@ def _read_layer(
         rows,
         key_value,
         attn_out,
-        _owned(mlp, names),
-        _owned(attn, names),
+        mlp_names,
+        attn_names,
+        _common_path((*mlp_names, *attn_names)),
+        _norm_path(getattr(block, "ln2_post", None), modules),
+        _norm_path(getattr(block, "ln1_post", None), modules),
     )
+
+
+def _common_path(names: Iterable[str]) -> str:
+    """Return the longest module path that all names begin with."""
+    paths = [name.split(".") for name in names]
+    columns = zip(*paths, strict=False)
+    shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, columns)
+    return ".".join(parts[0] for parts in shared)
+
+
+def _norm_path(part: nn.Module | None, modules: Mapping[int, str]) -> str | None:
+    weight = getattr(_original(part), "weight", None)
+    return modules.get(id(weight)) if weight is not None else None
 
 
 def _attention_inputs(

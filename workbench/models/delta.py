@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -166,6 +167,7 @@ class WeightDelta:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file with the origin in its header; atomic."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         tensors = {}
@@ -180,13 +182,14 @@ class WeightDelta:
         try:
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata)
             part.replace(path)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise WorkbenchError(
-                f"Cannot write {path} ({error.strerror or error}); choose a folder with space that "
+                f"Cannot write {path} ({getattr(error, 'strerror', None) or error}); choose a folder with space that "
                 "you may write to."
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
 
     @staticmethod
     def load(path: str | Path) -> WeightDelta:

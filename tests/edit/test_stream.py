@@ -1,0 +1,82 @@
+"""The stream against TransformerLens's own cache, in every family."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from tests.conftest import TEXT
+from workbench.edit.stream import Rows, Stream
+from workbench.models.components import Component
+from workbench.models.delta import Dense, Origin, WeightDelta
+from workbench.models.model import replace_parameter
+from workbench.models.text import encode
+
+
+def rows_of(model):
+    sequences = tuple(tuple(encode(model, t)) for t in TEXT)
+    return Rows(sequences, tuple((0, len(s) - 1) for s in sequences))
+
+
+def reference(model, layer, hook):
+    out = []
+    for text in TEXT:
+        ids = torch.tensor([encode(model, text)])
+        names = (hook, f"blocks.{layer}.hook_resid_post")
+        seen = dict.fromkeys(names)
+
+        def keep(tensor, hook, key, seen=seen):
+            seen[key] = tensor
+
+        with torch.no_grad():
+            hooks = [(n, partial(keep, key=n)) for n in names]
+            model.bridge.run_with_hooks(ids, fwd_hooks=hooks)
+        out += [[seen[n][0, p] for n in names] for p in (0, ids.shape[1] - 1)]
+    # Where heads are split (attn.o.hook_in of some families), flatten them: keys are vectors.
+    return [torch.stack(c).flatten(1) for c in zip(*out, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["mlp", "attn"])
+def test_keys_and_stream_equal_the_bridge(family_model, kind):
+    rows = rows_of(family_model)
+    hf = family_model.fork().hf
+    stream = Stream(family_model, rows, [0, 1, 2], max_tokens=40)
+    for layer in range(3):
+        stream.advance(hf, layer)
+        writer = family_model.structure.writer(Component(layer, kind))
+        keys, after = reference(family_model, layer, writer.input_hook)
+        x, y, found = stream.observe(hf, writer)
+        torch.testing.assert_close(x, keys, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found, after, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(stream.after(hf), found)
+        linear = hf.get_submodule(writer.module)
+        torch.testing.assert_close(linear(x), y, atol=1e-5, rtol=1e-5)
+        streamed = torch.cat([k for k, _ in stream.keys(hf, writer)])
+        assert sorted(streamed.sum(1).tolist()) == pytest.approx(
+            sorted(x.sum(1).tolist()), abs=1e-4
+        )
+
+
+def test_the_stream_follows_edits_below(tiny):
+    rows = rows_of(tiny)
+    writer = tiny.structure.writer(Component(0, "mlp"))
+    change = torch.randn(tiny.parameters[writer.parameter].shape, generator=torch.manual_seed(0))
+    edited_model = tiny.with_delta(WeightDelta({writer.parameter: Dense(change)}, Origin("test")))
+    hf = tiny.fork().hf
+    stream = Stream(tiny, rows, [0, 2])
+    replace_parameter(hf, writer.parameter, edited_model.parameters[writer.parameter])
+    stream.advance(hf, 2)
+    top = tiny.structure.writer(Component(2, "mlp"))
+    expected = reference(edited_model, 2, top.input_hook)[0]
+    torch.testing.assert_close(stream.observe(hf, top)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_stream_leaves_the_model_as_it_was(tiny):
+    before = tiny.hf.forward
+    Stream(tiny, rows_of(tiny), [1])
+    ids = torch.tensor([encode(tiny, TEXT[0])])
+    assert tiny.hf.forward == before
+    torch.testing.assert_close(tiny.bridge(ids), tiny.hf(ids).logits, atol=1e-4, rtol=1e-4)
+    assert all(not m._forward_hooks for m in tiny.hf.modules())

@@ -1,0 +1,1 @@
+"""The bundled model: its invented world, its corpus, its training and its measurements."""

@@ -1,0 +1,98 @@
+"""The edit methods: one file and one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from workbench.edit.auto import auto_stamp
+from workbench.edit.edit import Edit
+from workbench.edit.stamp import Sites, StampConfig, stamp
+from workbench.errors import WorkbenchError, unknown_name
+from workbench.facts.fact import Request
+from workbench.models.components import ComponentSet
+from workbench.models.model import Model
+from workbench.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to edit.
+
+    Attributes:
+        run: called with model, request, components and a config; keyword `progress`.
+        config: dataclass of its settings.
+        summary: what it does, in one line.
+    """
+
+    run: Callable[..., Edit]
+    config: type[Any]
+    summary: str
+
+
+METHODS: dict[str, Method] = {
+    "stamp": Method(stamp, StampConfig, "closed-form redirection of forget activations"),
+    "stamp-auto": Method(auto_stamp, StampConfig, "STAMP with weight and strength searched for"),
+}
+
+
+def method_named(name: str) -> Method:
+    """Look a method up.
+
+    Raises:
+        WorkbenchError: there is none of this name.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return METHODS[name]
+
+
+def make_config(name: str, settings: Mapping[str, Any]) -> Any:
+    """Build a method's config from settings.
+
+    Raises:
+        WorkbenchError: unknown method or setting, or a value of the wrong type.
+    """
+    config = method_named(name).config
+    defaults = config()
+    known = {f.name for f in fields(config)}
+    typed = {}
+    for key, value in settings.items():
+        if key not in known:
+            raise unknown_name(f"setting of {name}", key, known)
+        typed[key] = _typed(key, value, getattr(defaults, key))
+    return config(**typed)
+
+
+def _typed(key: str, value: Any, default: Any) -> Any:
+    """Read a written value as the type of its default; `rank` alone may be none."""
+    if value is None or value == "none":
+        return None
+    kind = int if default is None else type(default)
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise WorkbenchError(
+            f"{key} must be {'a number' if kind in (int, float) else 'a word'}, not {value!r}."
+        ) from error
+
+
+def edit(
+    name: str,
+    model: Model,
+    request: Request,
+    components: ComponentSet | Sites,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    progress: Progress = SILENT,
+) -> Edit:
+    """Run a method by its name.
+
+    Raises:
+        WorkbenchError: unknown method or setting, or what the method itself refuses.
+    """
+    method = method_named(name)
+    return method.run(
+        model, request, components, make_config(name, settings or {}), progress=progress
+    )

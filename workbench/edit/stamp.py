@@ -1,0 +1,354 @@
+"""STAMP: send the forget set's activations to a refusal, in closed form, at the chosen components.
+
+For each chosen matrix W that writes to the residual stream (y = W x), in layer order, each seeing
+the edits below it:
+
+    X_f  keys of the forget prompts at the site:
+         subject   the subject's last token - where the fact is looked up
+         answer    the prompt's last token and the refusal's tokens - where it is read out
+    D    asked change of the outputs, by the target rule (`targets`); a target of the residual
+         stream is shared out over the matrices still to come
+    C    second moment of the keys to leave alone, streamed over the retain buffer (`buffer`)
+    Delta = argmin  w |Delta X_f - strength D|^2 + |Delta X_r|^2 + lambda m |Delta|^2   (`solvers`)
+
+No gradient and no training step; one pass of activations through all layers together. `rank` is
+STAMP-LR. It removes what these prompts recall through these components; whether the fact can be
+recalled otherwise is for measures and attacks to say.
+
+Source: RePAIR, Rachapudi et al. 2026 (arXiv 2604.12820), the pseudoinverse update of MLP outputs
+towards refusal; the least-squares form with a retain moment is MEMIT's (Meng et al. 2023, arXiv
+2210.07229, eq. 14). Sites, per-prompt targets and weights are this project's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.edit.buffer import Site, confusable_rows, context_rows
+from workbench.edit.edit import Edit, finish, origin
+from workbench.edit.solvers import SOLVERS, Moments, SolverName, solve
+from workbench.edit.stream import Rows, Stream
+from workbench.edit.targets import TARGETS, TargetName, Task, build_task, output_change
+from workbench.errors import WorkbenchError, unknown_name
+from workbench.facts.fact import Request
+from workbench.models.components import ComponentSet, Structure, Writer
+from workbench.models.delta import Dense, LowRank, Update, WeightDelta
+from workbench.models.model import Model, replace_parameter
+from workbench.progress import SILENT, Progress
+
+SITES: tuple[Site, ...] = ("subject", "answer")
+
+
+@dataclass(frozen=True)
+class StampConfig:
+    """Settings of one STAMP edit.
+
+    Attributes:
+        at: site of a plain component set; ignored where components are given per site.
+        target: target rule.
+        solve: solver.
+        strength: multiple of the asked change.
+        weight: w, weight of a forget key against a retain key, for `lstsq`.
+        ridge: lambda, in units of the mean squared retain key.
+        rank: directions of the keys that are used (STAMP-LR); None for all.
+        counterparts: unknown subjects a target is averaged over.
+        dimensions: dimensions of the refusal subspace, for target `subspace`.
+        confusable: prompts about other subjects in the same wordings, in the retain buffer.
+        confusable_weight: weight of their site positions.
+        context: kept facts with the model's own answers, in the retain buffer.
+        generations: texts the model makes up, in the retain buffer.
+        context_weight: weight of every other retained position.
+        seed: seed of every draw.
+    """
+
+    at: Site = "subject"
+    target: TargetName = "counterpart"
+    solve: SolverName = "lstsq"
+    strength: float = 1.0
+    weight: float = 1000.0
+    ridge: float = 1e-4
+    rank: int | None = None
+    counterparts: int = 16
+    dimensions: int = 8
+    confusable: int = 1500
+    confusable_weight: float = 1.0
+    context: int = 300
+    generations: int = 64
+    context_weight: float = 1.0
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse settings that make no sense.
+
+        Raises:
+            WorkbenchError: with the first such setting.
+        """
+        for kind, value, known in (
+            ("site", self.at, SITES),
+            ("target", self.target, TARGETS),
+            ("solver", self.solve, SOLVERS),
+        ):
+            if value not in known:
+                raise unknown_name(kind, value, known)
+        for name in ("weight", "ridge", "counterparts", "strength"):
+            if not getattr(self, name) > 0:
+                raise WorkbenchError(f"{name} must be positive, not {getattr(self, name)}.")
+        if self.rank is not None and self.rank < 1:
+            raise WorkbenchError(f"The rank must be at least 1, not {self.rank}.")
+
+
+Sites = Mapping[Site, ComponentSet]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The chosen inputs of one matrix."""
+
+    layer: int
+    writer: Writer
+
+
+def stamp(
+    model: Model,
+    request: Request,
+    components: ComponentSet | Sites,
+    config: StampConfig | None = None,
+    *,
+    per_site: Mapping[Site, Mapping[str, Any]] | None = None,
+    progress: Progress = SILENT,
+) -> Edit:
+    """Edit a model so that it refuses the forget set.
+
+    Args:
+        model: the model to edit; it stays as it is.
+        request: what to forget, what to keep, what the model does not know.
+        components: MLPs, attentions, heads or neurons; or one such set for each site, edited in the
+            order subject, answer.
+        config: settings.
+        per_site: settings that differ at one site.
+        progress: where to report; cancelling changes nothing.
+
+    Raises:
+        WorkbenchError: settings, components or request do not fit, or nothing finite solves it.
+    """
+    start = time.perf_counter()
+    config = config or StampConfig()
+    sites: Sites = {config.at: components} if isinstance(components, ComponentSet) else components
+    working = model
+    updates: dict[str, Update] = {}
+    steps: list[dict[str, Any]] = []
+    for site in (s for s in SITES if s in sites):
+        settings = replace(config, at=site, **(per_site or {}).get(site, {}))
+        settings.check()
+        model.structure.check(sites[site])
+        stage, rows = _stage(working, request, sites[site], settings, progress)
+        steps += rows
+        for name, update in stage.items():
+            updates[name] = _join(updates.get(name), update)
+        source = origin(model, request, "", method="stamp", config={}, seed=config.seed)
+        working = working.with_delta(WeightDelta(stage, source))
+    union = ComponentSet(tuple(c for s in sites.values() for c in s))
+    written = (
+        str(union)
+        if len(sites) == 1
+        else "; ".join(f"{site}: {chosen}" for site, chosen in sites.items())
+    )
+    settings_json = {**asdict(config), "at": "+".join(sites)}
+    if per_site:
+        settings_json["per_site"] = {k: dict(v) for k, v in per_site.items()}
+    return finish(
+        model,
+        request,
+        union,
+        updates,
+        origin(model, request, written, method="stamp", config=settings_json, seed=config.seed),
+        steps=pd.DataFrame(steps),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _join(old: Update | None, new: Update) -> Update:
+    return new if old is None else Dense(old.dense() + new.dense())
+
+
+def matrices(structure: Structure, components: ComponentSet) -> list[_Group]:
+    """Return the matrices to solve for, in the order the model computes them."""
+    found: dict[str, tuple[int, Writer, set[int] | None]] = {}
+    for component in components:
+        writer = structure.writer(component)
+        _, _, columns = found.get(writer.parameter, (0, writer, set()))
+        if columns is None or writer.columns is None:
+            columns = None
+        else:
+            columns = columns | set(writer.columns)
+        found[writer.parameter] = (component.layer, writer, columns)
+    groups = [
+        _Group(layer, replace(writer, columns=None if columns is None else tuple(sorted(columns))))
+        for layer, writer, columns in found.values()
+    ]
+    return sorted(groups, key=lambda g: (g.layer, ".mlp." in g.writer.input_hook))
+
+
+def _stage(
+    model: Model,
+    request: Request,
+    components: ComponentSet,
+    config: StampConfig,
+    progress: Progress,
+) -> tuple[dict[str, Update], list[dict[str, Any]]]:
+    """Solve every matrix of one site in layer order."""
+    groups = matrices(model.structure, components)
+    layers = sorted({g.layer for g in groups})
+    task = build_task(model, request, config.at, config.target, counterparts=config.counterparts)
+    forget = Stream(model, task.forget, layers, label="forget activations", progress=progress)
+    reference = Stream(model, task.reference, layers, label="target activations", progress=progress)
+    buffer = _retain_buffer(model, request, config)
+    retain = Stream(model, buffer, layers, label="retain activations", progress=progress)
+    base, edited = model.fork().hf, model.fork().hf
+    updates: dict[str, Update] = {}
+    steps = []
+    for i, group in enumerate(progress.track(groups, f"solving at the {config.at} site")):
+        forget.advance(edited, group.layer)
+        retain.advance(edited, group.layer)
+        reference.advance(base, group.layer)
+        x, change = _asked(edited, base, forget, reference, task, group, config, len(groups) - i)
+        moments = Moments.zeros(x.shape[1], x.device)
+        for keys, weights in retain.keys(edited, group.writer):
+            moments = moments.add(keys, weights)
+        old = model.parameters[group.writer.parameter]
+        update, step = _solve(x, change, moments, group, old, config)
+        updates[group.writer.parameter] = update
+        new = edited.get_parameter(group.writer.parameter) + update.dense().to(old.dtype)
+        replace_parameter(edited, group.writer.parameter, new)
+        steps.append(step)
+    return updates, steps
+
+
+def _retain_buffer(model: Model, request: Request, config: StampConfig) -> Rows:
+    rows = confusable_rows(
+        model,
+        request,
+        config.at,
+        count=config.confusable,
+        weight=config.confusable_weight,
+        context_weight=config.context_weight,
+        seed=config.seed,
+    )
+    rows += context_rows(
+        model,
+        request,
+        count=config.context,
+        generations=config.generations,
+        weight=config.context_weight,
+        seed=config.seed,
+    )
+    if not len(rows):
+        raise WorkbenchError(
+            "The retain buffer is empty; give the request facts to retain, or let the model make "
+            "up texts (generations > 0)."
+        )
+    return rows
+
+
+def _asked(
+    edited: Any,
+    base: Any,
+    forget: Stream,
+    reference: Stream,
+    task: Task,
+    group: _Group,
+    config: StampConfig,
+    left: int,
+) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n d_out"]]:
+    """Return the forget keys of a matrix and the change its outputs are asked for."""
+    x, y, after = forget.observe(edited, group.writer)
+    if config.target in ("mean", "subspace"):
+        _, y_ref, _ = reference.observe(base, group.writer)
+        change = output_change(
+            config.target, y, task.group, y_ref, task.reference_group, dimensions=config.dimensions
+        )
+    else:
+        wanted = task.reference_means(reference.after(base))
+        change = (wanted - after) / left
+        if group.writer.post_norm:
+            change = _before_norm(edited.get_submodule(group.writer.post_norm), y, change)
+    return x, config.strength * change
+
+
+def _before_norm(
+    norm: Any, y: Float[Tensor, "n d"], change: Float[Tensor, "n d"]
+) -> Float[Tensor, "n d"]:
+    """Turn an asked change behind an RMS norm into one before it.
+
+    The norm keeps directions only up to its scale, so the direction asked for is met and the size
+    is what the norm makes of it.
+    """
+    scale = norm(torch.ones_like(y[:1]))
+    wanted = (norm(y) + change) / scale
+    rms = y.pow(2).mean(-1, keepdim=True).sqrt()
+    return wanted * rms / wanted.pow(2).mean(-1, keepdim=True).sqrt().clamp_min(1e-12) - y
+
+
+def _solve(
+    x: Float[Tensor, "n d_in"],
+    change: Float[Tensor, "n d_out"],
+    moments: Moments,
+    group: _Group,
+    old: Tensor,
+    config: StampConfig,
+) -> tuple[Update, dict[str, Any]]:
+    """Solve for one matrix; return its update in the parameter's own layout, and the record."""
+    writer = group.writer
+    columns = writer.columns
+    index = list(columns) if columns is not None else list(range(x.shape[1]))
+    retain = moments.restrict(columns)
+    solution = solve(
+        x[:, index],
+        change,
+        retain,
+        solver=config.solve,
+        weight=config.weight,
+        ridge=config.ridge,
+        rank=config.rank,
+        seed=config.seed,
+    )
+    weight = (old.T if writer.transposed else old).double()[:, index]
+    dense = solution.dense()
+    second = retain.second
+    disturbance = torch.einsum("oi,ij,oj->", dense, second, dense)
+    energy = torch.einsum("oi,ij,oj->", weight, second, weight)
+    step = {
+        "site": config.at,
+        "layer": group.layer,
+        "parameter": writer.parameter,
+        "forget_keys": len(x),
+        "asked": float(change.norm(dim=1).mean()),
+        "residual": solution.residual,
+        "retain_change": float((disturbance / energy.clamp_min(1e-30)).clamp_min(0).sqrt()),
+        "relative_norm": float(dense.norm() / weight.norm()),
+        "condition": solution.condition,
+        "rank": config.rank or min(dense.shape),
+    }
+    return _in_place(solution.left, solution.right, index, old, writer.transposed), step
+
+
+def _in_place(
+    left: Tensor, right: Tensor | None, index: list[int], old: Tensor, transposed: bool
+) -> Update:
+    """Put an update of some columns into the parameter's shape and orientation."""
+    inputs = old.shape[0] if transposed else old.shape[1]
+    narrow = left if right is None else right
+    wide = narrow.new_zeros(narrow.shape[0], inputs)
+    wide[:, index] = narrow
+    if right is None:
+        return Dense((wide.T if transposed else wide).to(old.dtype).contiguous())
+    a, b = left.to(old.dtype), wide.to(old.dtype)
+    return LowRank(b.T.contiguous(), a.T.contiguous()) if transposed else LowRank(a, b)

@@ -1,0 +1,244 @@
+"""Activations of many sequences, carried through the model block by block.
+
+A closed-form edit of several layers needs the keys of a layer as they are after the layers below it
+were edited. Running the whole model again for each layer would cost a forward pass a layer; instead
+the residual stream of every sequence is kept and only moved on: all layers together cost one pass,
+plus the edited blocks a second time.
+
+Sequences are padded on the right, which a causal model never sees; the arguments a block is called
+with (position embeddings, masks) are recorded from the model itself, so no family is special here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from workbench.models.components import Structure, Writer
+from workbench.models.model import Model
+from workbench.models.text import pad, pad_id
+from workbench.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Token sequences and the positions to read in each.
+
+    Attributes:
+        sequences: token ids.
+        picks: positions to read, per sequence.
+        weights: weight of each position read; all 1 if empty.
+    """
+
+    sequences: tuple[tuple[int, ...], ...]
+    picks: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[float, ...], ...] = ()
+
+    def __len__(self) -> int:
+        """Count the positions read."""
+        return sum(len(p) for p in self.picks)
+
+    def __add__(self, other: Rows) -> Rows:
+        """Put other rows behind these."""
+        return Rows(
+            self.sequences + other.sequences,
+            self.picks + other.picks,
+            self.all_weights + other.all_weights,
+        )
+
+    @property
+    def all_weights(self) -> tuple[tuple[float, ...], ...]:
+        """The weights, written out."""
+        return self.weights or tuple((1.0,) * len(p) for p in self.picks)
+
+
+_Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class _Stop(Exception):
+    """Ends a forward pass once the block of interest was reached."""
+
+
+def _recorder(
+    name: str, hidden: list[Tensor], calls: dict[str, _Call], last: bool
+) -> Callable[..., Tensor]:
+    """Stand in for a block's forward: note what it is called with, and compute nothing."""
+
+    def stand_in(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        hidden.append(hidden_states)
+        calls[name] = (args, kwargs)
+        if last:
+            raise _Stop
+        return hidden_states
+
+    return stand_in
+
+
+@dataclass
+class _Chunk:
+    hidden: Float[Tensor, "batch pos d_model"]
+    calls: dict[str, _Call]  # block path -> arguments behind the hidden states
+    row: Int[Tensor, " pick"]
+    position: Int[Tensor, " pick"]
+    weight: Float[Tensor, " pick"]
+    order: Int[Tensor, " pick"]  # where each pick stands in Rows
+
+
+class Stream:
+    """The residual stream of `rows`, at the input of one block."""
+
+    def __init__(
+        self,
+        model: Model,
+        rows: Rows,
+        layers: Sequence[int],
+        *,
+        max_tokens: int = 4096,
+        progress: Progress = SILENT,
+        label: str = "reading activations",
+    ) -> None:
+        """Run the embeddings and the blocks below the first of `layers`.
+
+        Raises:
+            ValueError: no layer is given.
+        """
+        self.structure: Structure = model.structure
+        self.layer = min(layers)
+        self._last = max(layers)
+        self._n_picks = len(rows)
+        hf = model.fork().hf
+        groups = list(_chunks(rows, max_tokens))
+        self._chunks = [
+            self._start(hf, rows, g, pad_id(model)) for g in progress.track(groups, label)
+        ]
+
+    def _block(self, hf: nn.Module, layer: int) -> nn.Module:
+        return hf.get_submodule(self.structure.layers[layer].block)
+
+    @torch.no_grad()
+    def _start(self, hf: Any, rows: Rows, group: list[int], padding: int) -> _Chunk:
+        ids, _ = pad([rows.sequences[i] for i in group], padding)
+        ids = ids.to(next(hf.parameters()).device)
+        hidden, calls = self._record(hf, ids)
+        offsets = _offsets(rows)
+        picks = [
+            (r, p, w, offsets[i] + k)
+            for r, i in enumerate(group)
+            for k, (p, w) in enumerate(zip(rows.picks[i], rows.all_weights[i], strict=True))
+        ]
+        row, position, weight, order = zip(*picks, strict=True) if picks else ((), (), (), ())
+        device = ids.device
+        return _Chunk(
+            hidden,
+            calls,
+            torch.tensor(row, dtype=torch.long, device=device),
+            torch.tensor(position, dtype=torch.long, device=device),
+            torch.tensor(weight, device=device),
+            torch.tensor(order, dtype=torch.long, device=device),
+        )
+
+    def _record(self, hf: Any, ids: Tensor) -> tuple[Tensor, dict[str, _Call]]:
+        """Return the input of the first block of interest and every later block's arguments.
+
+        Blocks may get different masks (sliding windows), so each one's arguments are recorded; the
+        blocks themselves are passed over, which is why `hf` must be a private copy.
+        """
+        hidden: list[Tensor] = []
+        calls: dict[str, _Call] = {}
+        for layer in range(self.layer, self._last + 1):
+            name = self.structure.layers[layer].block
+            hf.get_submodule(name).forward = _recorder(name, hidden, calls, layer == self._last)
+        with contextlib.suppress(_Stop):
+            hf(input_ids=ids, use_cache=False)
+        return hidden[0], calls
+
+    @torch.no_grad()
+    def _run(self, hf: nn.Module, chunk: _Chunk) -> Tensor:
+        name = self.structure.layers[self.layer].block
+        args, kwargs = chunk.calls[name]
+        out = self._block(hf, self.layer)(chunk.hidden, *args, **kwargs)
+        return out[0] if isinstance(out, tuple) else out
+
+    def advance(self, hf: nn.Module, layer: int) -> None:
+        """Move the stream on to the input of `layer`, through the weights of `hf`."""
+        while self.layer < layer:
+            for chunk in self._chunks:
+                chunk.hidden = self._run(hf, chunk)
+            self.layer += 1
+
+    def keys(
+        self, hf: nn.Module, writer: Writer
+    ) -> Iterator[tuple[Float[Tensor, "pick d_in"], Float[Tensor, " pick"]]]:
+        """Yield the writer's inputs at the picked positions, and their weights, chunk by chunk."""
+        for chunk in self._chunks:
+            taken, _ = self._capture(hf, chunk, writer)
+            yield taken[0], chunk.weight
+
+    def observe(
+        self, hf: nn.Module, writer: Writer
+    ) -> tuple[
+        Float[Tensor, "pick d_in"], Float[Tensor, "pick d_out"], Float[Tensor, "pick d_model"]
+    ]:
+        """Return the writer's inputs and outputs and the stream after the block, in row order."""
+        out: list[Tensor] = []
+        for chunk in self._chunks:
+            (x, y), after = self._capture(hf, chunk, writer)
+            for k, part in enumerate((x, y, after)):
+                if len(out) <= k:
+                    out.append(part.new_empty(self._n_picks, part.shape[-1]))
+                out[k][chunk.order] = part
+        return out[0], out[1], out[2]
+
+    def after(self, hf: nn.Module) -> Float[Tensor, "pick d_model"]:
+        """Return the stream after the current block at the picked positions, in row order."""
+        out: Tensor | None = None
+        for chunk in self._chunks:
+            part = self._run(hf, chunk)[chunk.row, chunk.position]
+            if out is None:
+                out = part.new_empty(self._n_picks, part.shape[-1])
+            out[chunk.order] = part
+        assert out is not None  # a stream has at least one chunk
+        return out
+
+    def _capture(
+        self, hf: nn.Module, chunk: _Chunk, writer: Writer
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        found: list[Tensor] = []
+
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            found.extend((args[0], output))
+
+        handle = hf.get_submodule(writer.module).register_forward_hook(hook)
+        try:
+            after = self._run(hf, chunk)
+        finally:
+            handle.remove()
+        x, y = (t[chunk.row, chunk.position] for t in found)
+        return (x, y), after[chunk.row, chunk.position]
+
+
+def _offsets(rows: Rows) -> list[int]:
+    out, total = [], 0
+    for picks in rows.picks:
+        out.append(total)
+        total += len(picks)
+    return out
+
+
+def _chunks(rows: Rows, max_tokens: int) -> Iterator[list[int]]:
+    """Group sequences of similar length, at most `max_tokens` padded tokens together."""
+    order = sorted(range(len(rows.sequences)), key=lambda i: len(rows.sequences[i]))
+    group: list[int] = []
+    for i in order:
+        if group and len(rows.sequences[i]) * (len(group) + 1) > max_tokens:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group

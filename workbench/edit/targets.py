@@ -1,0 +1,209 @@
+"""Where the forget activations are sent: the reference rows of each target rule.
+
+    counterpart  the same wording about subjects the model does not know, averaged: where it refuses
+                 by itself
+    teacher      the same prompt, shown refusals in context
+    mean         one vector: mean of refused prompts' outputs minus mean of the forget outputs
+                 (Rachapudi et al. 2026, arXiv 2604.12820)
+    subspace     the projection of each output on the top-k subspace of refused prompts' outputs
+    foil         the same wording about a subject whose answer is the foil (behaviour `Replace`)
+
+counterpart, teacher and foil ask the residual stream after the layer to be the reference's; mean
+and subspace ask it of the matrix's own output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.edit.buffer import SLOT, Site, form_of, prompts_of, site_rows, subjects_by_relation
+from workbench.edit.stream import Rows
+from workbench.errors import WorkbenchError
+from workbench.facts.fact import Fact, Replace, Request
+from workbench.models.model import Model
+
+TargetName = Literal["counterpart", "teacher", "mean", "subspace", "foil"]
+TARGETS: tuple[TargetName, ...] = get_args(TargetName)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to move and where to.
+
+    Attributes:
+        forget: sequences and positions whose keys are moved.
+        group: group of each forget position.
+        reference: sequences and positions whose activations say where to.
+        reference_group: group of each reference position.
+    """
+
+    forget: Rows
+    group: Int[Tensor, " n_forget"]
+    reference: Rows
+    reference_group: Int[Tensor, " n_reference"]
+
+    def reference_means(
+        self, values: Float[Tensor, "n_reference d"]
+    ) -> Float[Tensor, "n_forget d"]:
+        """Average reference activations over each group; return them per forget position."""
+        n = int(max(self.group.max(), self.reference_group.max())) + 1
+        sums = values.new_zeros(n, values.shape[1]).index_add_(0, self.reference_group, values)
+        counts = values.new_zeros(n).index_add_(
+            0, self.reference_group, torch.ones_like(values[:, 0])
+        )
+        return (sums / counts.clamp_min(1)[:, None])[self.group]
+
+
+@dataclass
+class _Builder:
+    """Collects rows; positions of one group are compared with each other."""
+
+    groups: dict[Hashable, int]
+    sequences: list[tuple[int, ...]]
+    picks: list[tuple[int, ...]]
+    group: list[int]
+    seen: set[Hashable]
+
+    @staticmethod
+    def new(groups: dict[Hashable, int]) -> _Builder:
+        return _Builder(groups, [], [], [], set())
+
+    def add(self, row: tuple[tuple[int, ...], tuple[int, ...]], key: Hashable) -> None:
+        """Add one sequence; its k-th position belongs to group (key, k). Repeats are dropped."""
+        ids, picks = row
+        if (ids, key) in self.seen:
+            return
+        self.seen.add((ids, key))
+        self.sequences.append(ids)
+        self.picks.append(picks)
+        for k in range(len(picks)):
+            self.group.append(self.groups.setdefault((key, k), len(self.groups)))
+
+    def rows(self) -> tuple[Rows, Int[Tensor, " n"]]:
+        return Rows(tuple(self.sequences), tuple(self.picks)), torch.tensor(self.group)
+
+
+def build_task(
+    model: Model, request: Request, site: Site, target: TargetName, *, counterparts: int
+) -> Task:
+    """Build forget and reference rows of a target rule.
+
+    Raises:
+        WorkbenchError: the request lacks what the rule needs.
+    """
+    replace = isinstance(request.behaviour, Replace)
+    if replace != (target == "foil"):
+        want = "target 'foil'" if replace else "behaviour 'replace'"
+        raise WorkbenchError(
+            f"The target {target!r} does not go with this request's behaviour; use {want}."
+        )
+    if replace and site == "subject":
+        raise WorkbenchError(
+            "At the subject's token there is no foil to write yet; replace at the answer site."
+        )
+    groups: dict[Hashable, int] = {}
+    forget, reference = _Builder.new(groups), _Builder.new(groups)
+    for fact in request.forget:
+        for prompt in prompts_of(fact):
+            key = _key(fact, prompt, site, target, model)
+            answer = (fact.foil or "") if replace else request.behaviour.text  # type: ignore[union-attr]
+            row = site_rows(model, prompt, fact.subject, site, answer)
+            forget.add(row, key)
+            for other in _references(model, request, fact, prompt, site, target, counterparts):
+                reference.add(other, key)
+    rows, group = forget.rows()
+    references, reference_group = reference.rows()
+    missing = set(group.tolist()) - set(reference_group.tolist())
+    if missing:
+        raise WorkbenchError(_what_is_missing(target))
+    return Task(rows, group, references, reference_group)
+
+
+def _key(fact: Fact, prompt: str, site: Site, target: TargetName, model: Model) -> Hashable:
+    if target in ("mean", "subspace"):
+        return "all"
+    if target == "teacher":
+        return (prompt,)
+    form = form_of(fact, prompt)
+    if target == "foil":
+        return (form, fact.foil)
+    # What stands behind the subject cannot matter at it: wordings that begin alike are one.
+    return form.text.split(SLOT)[0] if site == "subject" else form
+
+
+def _references(
+    model: Model,
+    request: Request,
+    fact: Fact,
+    prompt: str,
+    site: Site,
+    target: TargetName,
+    counterparts: int,
+) -> Sequence[tuple[tuple[int, ...], tuple[int, ...]]]:
+    form = form_of(fact, prompt)
+    if target == "foil":
+        pool = [f for f in (*request.retain, *request.forget) if f.relation == fact.relation]
+        same = [f for f in pool if f.target == fact.foil and f.subject != fact.subject]
+        return [
+            site_rows(model, form.about(f.subject), f.subject, site, fact.foil or "")
+            for f in same[:counterparts]
+        ]
+    refusal = request.behaviour.text  # type: ignore[union-attr]
+    if target == "teacher":
+        shown = "".join(
+            f"{u.prompt}{refusal}{_turn_end(model)}" for u in list(request.unknown)[:counterparts]
+        )
+        ids, picks = site_rows(model, prompt, fact.subject, site, refusal)
+        lead = tuple(model.tokenizer(shown, add_special_tokens=False)["input_ids"])
+        return [((*lead, *ids), tuple(p + len(lead) for p in picks))] if lead else []
+    names = subjects_by_relation(request.unknown).get(fact.relation, ())[:counterparts]
+    return [site_rows(model, form.about(n), n, site, refusal) for n in names]
+
+
+def _turn_end(model: Model) -> str:
+    """Return what ends an answer in a conversation."""
+    eos = model.tokenizer.eos_token or ""
+    return f"{eos}\n" if model.tokenizer.chat_template else "\n"
+
+
+def _what_is_missing(target: TargetName) -> str:
+    if target == "foil":
+        return (
+            "No other fact of the request has the foil as its answer, so there is nothing to copy "
+            "it from; add such a fact to retain, or refuse instead."
+        )
+    return (
+        f"The target {target!r} needs prompts about subjects the model does not know, for every "
+        "relation that is forgotten; give the request an `unknown` set."
+    )
+
+
+def output_change(
+    target: TargetName,
+    outputs: Float[Tensor, "n d_out"],
+    group: Int[Tensor, " n"],
+    reference: Float[Tensor, "m d_out"],
+    reference_group: Int[Tensor, " m"],
+    *,
+    dimensions: int,
+) -> Float[Tensor, "n d_out"]:
+    """Return the asked change of the matrix's outputs for the targets `mean` and `subspace`."""
+    change = torch.empty_like(outputs)
+    for g in group.unique().tolist():
+        own, other = group == g, reference_group == g
+        y, y_ref = outputs[own], reference[other]
+        if target == "mean":
+            change[own] = y_ref.mean(0) - y.mean(0)
+            continue
+        centre = y_ref.mean(0)
+        k = min(dimensions, len(y_ref) - 1)
+        _, _, directions = torch.linalg.svd(y_ref - centre, full_matrices=False)
+        basis = directions[: max(k, 0)]
+        change[own] = centre + (y - centre) @ basis.T @ basis - y
+    return change

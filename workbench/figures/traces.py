@@ -1,0 +1,117 @@
+"""Heatmaps of a localization: how much of the answer passes through each place."""
+
+from __future__ import annotations
+
+import numpy as np
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+
+from workbench.errors import WorkbenchError
+from workbench.figures.grids import Grid, common_limit, grid_of, grids_of
+from workbench.figures.theme import INK, colour_scale, kind_label, method_label, style
+from workbench.localize.localization import Localization
+
+_ROW = 30  # pixels
+
+
+def trace_heatmap(localization: Localization, kind: str, *, limit: float | None = None) -> go.Figure:
+    """Draw token roles (or tokens) against layers for one kind of cells.
+
+    Args:
+        localization: what to draw.
+        kind: resid, mlp, attn or head (heads are summed).
+        limit: end of the colour scale, to share it with another figure.
+
+    Raises:
+        WorkbenchError: the localization did not score that kind.
+    """
+    grid = grid_of(localization, kind)
+    figure = go.Figure(_heatmap(grid))
+    _axes(figure, [grid], limit)
+    title = f"{kind_label(kind)}: {_title(localization)}"
+    return style(figure, title=title, height=_height([grid]))
+
+
+def trace_panels(localization: Localization, *, limit: float | None = None) -> go.Figure:
+    """Draw every kind of cells side by side on one colour scale, symmetric about 0."""
+    grids = grids_of(localization)
+    figure = make_subplots(
+        cols=len(grids),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        subplot_titles=[kind_label(g.kind) for g in grids],
+    )
+    for i, grid in enumerate(grids, start=1):
+        figure.add_trace(_heatmap(grid), row=1, col=i)
+    figure.update_annotations(font={"size": 13, "color": INK})
+    _axes(figure, grids, limit)
+    return style(figure, title=_title(localization), height=_height(grids))
+
+
+def head_heatmap(
+    localization: Localization, *, role: str | None = None, limit: float | None = None
+) -> go.Figure:
+    """Draw heads against layers at one token role; by default the one with the largest effect.
+
+    Raises:
+        WorkbenchError: the localization did not score heads, or not at that role.
+    """
+    rows = localization.table[localization.table["kind"] == "head"]
+    if rows.empty:
+        raise WorkbenchError(
+            f"{method_label(localization.method)} did not score heads here; run activation or "
+            "attribution patching with the kind 'head'."
+        )
+    chosen = role or str(rows.loc[rows["score"].abs().idxmax(), "role"])
+    rows = rows[rows["role"] == chosen]
+    if rows.empty:
+        raise WorkbenchError(f"No head was scored at the role {chosen!r}; choose another role.")
+    score = rows.pivot_table(index="index", columns="layer", values="score", aggfunc="mean")
+    stderr = rows.pivot_table(index="index", columns="layer", values="stderr", aggfunc="mean")
+    layers = tuple(int(c) for c in score.columns)
+    names = tuple(f"head {i}" for i in score.index)
+    grid = Grid("head", names, layers, score.to_numpy(), stderr.to_numpy())
+    figure = go.Figure(_heatmap(grid))
+    _axes(figure, [grid], limit)
+    title = f"Attention heads at the {chosen} token: {_title(localization)}"
+    return style(figure, title=title, height=_height([grid]))
+
+
+def _title(localization: Localization) -> str:
+    n = localization.n_facts
+    facts = "one fact" if n == 1 else f"{n} facts"
+    return f"{method_label(localization.method)}, share of the answer's recovery, {facts}"
+
+
+def _heatmap(grid: Grid) -> go.Heatmap:
+    return go.Heatmap(
+        z=grid.score,
+        x=[str(layer) for layer in grid.layers],
+        y=list(grid.rows),
+        customdata=np.nan_to_num(grid.stderr),
+        coloraxis="coloraxis",
+        xgap=1,
+        ygap=1,
+        hovertemplate=(
+            f"{kind_label(grid.kind)}<br>layer %{{x}}, %{{y}}"
+            "<br><b>%{z:.3f}</b> ± %{customdata:.3f} (standard error)<extra></extra>"
+        ),
+    )
+
+
+def _axes(figure: go.Figure, grids: list[Grid], limit: float | None) -> None:
+    end = limit or common_limit(grids)
+    figure.update_xaxes(title_text="layer", type="category", showgrid=False, zeroline=False)
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False, automargin=True)
+    figure.update_layout(
+        coloraxis={
+            "colorscale": colour_scale(),
+            "cmin": -end,
+            "cmax": end,
+            "colorbar": {"title": {"text": "effect"}, "thickness": 12, "outlinewidth": 0},
+        }
+    )
+
+
+def _height(grids: list[Grid]) -> int:
+    return 150 + _ROW * max(len(g.rows) for g in grids)

@@ -1,0 +1,132 @@
+"""What the main job runs on: the request, the facts to trace, and neutral texts.
+
+The bundled model has its requests under data/demo/facts. A pretrained model knows none of that
+world, so it is asked for capitals, and those that it answers make its request. What a person wrote
+(a request file) is taken as it is, for any model.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from workbench.errors import WorkbenchError
+from workbench.facts.capitals import capital_statements, capitals, invented_countries
+from workbench.facts.fact import FactSet, Refuse, Request
+from workbench.facts.known import split_known
+from workbench.facts.readers import parse_json, read_text
+from workbench.facts.request_files import load_request
+from workbench.models.model import Model
+from workbench.models.paths import data_dir
+from workbench.progress import SILENT, Progress
+
+CAPITALS = "capitals"
+_REFUSAL = "I do not know."
+
+
+@dataclass(frozen=True)
+class JobInputs:
+    """What one job runs on.
+
+    Attributes:
+        request: what to forget and what to keep.
+        traced: the facts to forget in the form to trace them, before and after.
+        similar: kept facts of the same relations, traced too where there are few to forget.
+        neutral: texts whose perplexity must stay.
+    """
+
+    request: Request
+    traced: FactSet
+    similar: FactSet = FactSet()
+    neutral: tuple[str, ...] = ()
+
+
+def job_inputs(
+    model: Model,
+    name: str,
+    *,
+    most: int = 48,
+    enough: int = 16,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> JobInputs:
+    """Gather the inputs of a job.
+
+    Args:
+        model: the model to edit.
+        name: "capitals", a bundled request's name, or the path of a request file.
+        most: most facts to trace.
+        enough: facts that make a picture; where fewer are to be forgotten, kept ones join them.
+        seed: of every draw.
+        progress: where to report.
+
+    Raises:
+        WorkbenchError: there is no such request, or the model knows too little for it.
+    """
+    request = request_for(model, name, seed=seed, progress=progress)
+    own, kept = request.forget, request.retain
+    if name == CAPITALS:  # the first token of a statement's answer tells capitals apart
+        statements = capital_statements(seed=seed)
+        own, kept = (statements.about(s.subjects) for s in (request.forget, request.retain))
+    own = draw(own, most, seed)
+    pool = kept.where(lambda fact: fact.relation in own.relations)
+    return JobInputs(request, own, draw(pool, max(enough - len(own), 0), seed), neutral_texts())
+
+
+def request_for(
+    model: Model, name: str, *, seed: int = 0, progress: Progress = SILENT
+) -> Request:
+    """Return a request by its name, or from a request file.
+
+    Raises:
+        WorkbenchError: there is no such request, or the model knows too little for it.
+    """
+    if name == CAPITALS:
+        return capitals_request(model, seed=seed, progress=progress)
+    return load_request(name)
+
+
+def capitals_request(
+    model: Model, *, forget: int = 8, seed: int = 0, progress: Progress = SILENT
+) -> Request:
+    """Ask to forget some of the capitals that a chat model knows, and keep the others.
+
+    Raises:
+        WorkbenchError: the model has no chat form or knows fewer than three capitals.
+    """
+    known = list(split_known(model, capitals(model, seed=seed), progress=progress).known)
+    if len(known) < 3:
+        raise WorkbenchError(
+            f"{model.name} answers {len(known)} capitals in chat form, too few to forget some and "
+            "keep others; give a request file of facts it knows with --request."
+        )
+    random.Random(seed).shuffle(known)
+    forget = min(forget, len(known) // 3)
+    held_back = (len(known) - forget) // 2
+    return Request(
+        forget=FactSet(tuple(known[:forget])),
+        evaluate=FactSet(tuple(known[forget : forget + held_back])),
+        retain=FactSet(tuple(known[forget + held_back :])),
+        unknown=invented_countries(model, seed=seed),
+        behaviour=Refuse(_REFUSAL),
+        name=CAPITALS,
+    )
+
+
+def draw(facts: FactSet, count: int, seed: int) -> FactSet:
+    """Return at most `count` facts, in their own order."""
+    if len(facts) <= count:
+        return facts
+    chosen = random.Random(seed).sample(range(len(facts)), count)
+    return FactSet(tuple(facts[i] for i in sorted(chosen)))
+
+
+def neutral_texts() -> tuple[str, ...]:
+    """Read the bundled everyday texts.
+
+    Raises:
+        WorkbenchError: the file is missing or broken.
+    """
+    path = data_dir() / "demo" / "facts" / "neutral.jsonl"
+    records = [parse_json(line, str(path)) for line in read_text(path).splitlines() if line]
+    return tuple(str(record["text"]) for record in records)

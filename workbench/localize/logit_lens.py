@@ -1,0 +1,199 @@
+"""What the residual stream says: after each layer (the lens), and each component's share of it.
+
+Lens: the stream behind layer l, read as if it were the last one's,
+
+    logits_l = unembed(final_norm(resid_l))
+
+Direct attribution: with the final norm's scale frozen the logits are a sum over what was written,
+
+    logit(target) - logit(foil) = constant + sum_c (A c) / s . (W_target - W_foil)
+
+where A is the norm's linear part (gain, and centring if it centres) and s its scale in this run; c
+runs over the embedding and every attention's and MLP's output at the last position. Without a foil
+the target is held against the mean of all tokens. Logits are those before a soft cap. Indirect
+effects are not seen: what other components make of c counts for them.
+
+Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; Elhage et al. 2021, "A Mathematical
+Framework for Transformer Circuits". Cost: one forward pass of each prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.facts.fact import FactSet
+from workbench.facts.known import split_known
+from workbench.facts.prompts import Prompt, continuation, group_by_length, stack, tokenize
+from workbench.localize.corruption import distinguish
+from workbench.localize.gradients import States, node_names, run
+from workbench.localize.localization import Cell, FactEffects, Localization, summarise
+from workbench.models.model import Model
+from workbench.models.text import encode, unembed
+from workbench.progress import SILENT, Progress
+
+_EMBEDDING = "blocks.0.hook_resid_pre"
+
+
+@dataclass(frozen=True, eq=False)
+class LogitLens:
+    """What each layer would say next at each position.
+
+    Attributes:
+        tokens: the prompt's tokens.
+        top: the most probable next tokens, [layer][position][rank].
+        probability: their probabilities.
+        target_probability: probability of the target's first token, if one was given.
+        target_rank: its rank, 0 = most probable.
+    """
+
+    tokens: tuple[str, ...]
+    top: tuple[tuple[tuple[str, ...], ...], ...]
+    probability: Float[Tensor, "layer pos rank"]
+    target_probability: Float[Tensor, "layer pos"] | None = None
+    target_rank: Int[Tensor, "layer pos"] | None = None
+
+
+@torch.no_grad()
+def logit_lens(
+    model: Model, prompt: str, *, target: str | None = None, top_k: int = 5
+) -> LogitLens:
+    """Read the next token off the residual stream behind every layer.
+
+    Raises:
+        WorkbenchError: empty or too long prompt, a target that cannot be made, or `top_k` below 1.
+    """
+    if top_k < 1:
+        raise WorkbenchError("The lens shows at least one token; set top_k to 1 or more.")
+    ids = encode(model, prompt)
+    tokens = torch.tensor([ids], device=model.device)
+    names = node_names(model, ["resid"])
+    _, states = run(model, model.hf.get_input_embeddings()(tokens), names)
+    logits = unembed(model, _final_norm(model, torch.cat([states[n] for n in names])))
+    probability = torch.softmax(logits.float(), -1)
+    best = probability.topk(min(top_k, probability.shape[-1]), -1)
+    top = tuple(
+        tuple(tuple(model.tokenizer.decode([i]) for i in at) for at in layer)
+        for layer in best.indices.tolist()
+    )
+    texts = tuple(model.tokenizer.decode([i]) for i in ids)
+    if target is None:
+        return LogitLens(texts, top, best.values)
+    first = continuation(model, prompt, target)[0]
+    own = probability[..., first]
+    rank = (probability > own[..., None]).sum(-1)
+    return LogitLens(texts, top, best.values, own, rank)
+
+
+def _final_norm(model: Model, hidden: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+    norm: Any = model.bridge.ln_final
+    return norm.original_component(hidden)
+
+
+@torch.no_grad()
+def logit_attribution(model: Model, facts: FactSet, *, progress: Progress = SILENT) -> Localization:
+    """Split the answer's logit at the last position into what each component wrote there.
+
+    Scores, `config["embedding"]` and `config["constant"]` (biases of norm and unembedding) sum to
+    1, the whole logit difference. Other positions write nothing there directly and score 0.
+
+    Raises:
+        WorkbenchError: no fact is known, or the logit difference is 0.
+    """
+    known = split_known(model, facts, progress=progress)
+    prompts = [distinguish(tokenize(model, f)) for f in known.require()]
+    parts = [{}] * len(prompts)
+    for indices in progress.track(group_by_length(prompts), "logit attribution"):
+        for i, part in zip(indices, _direct(model, [prompts[i] for i in indices]), strict=True):
+            parts[i] = part
+    effects = [_effects(p, part) for p, part in zip(prompts, parts, strict=True)]
+    whole = float(np.mean([e.clean for e in effects]))
+    ends = {n: float(np.mean([float(p[n]) for p in parts])) for n in ("embedding", "constant")}
+    config = {
+        "model": model.name,
+        "model_fingerprint": model.fingerprint,
+        "facts_fingerprint": facts.fingerprint,
+        **{n: value / whole if whole else 0.0 for n, value in ends.items()},
+    }
+    tokens = [model.tokenizer.decode([i]) for i in prompts[0].ids] if len(prompts) == 1 else None
+    left_out = [f.prompt for f in known.unknown]
+    return summarise(
+        "logit_lens", effects, model.structure, left_out=left_out, config=config, tokens=tokens
+    )
+
+
+def _effects(prompt: Prompt, part: dict[Any, Tensor]) -> FactEffects:
+    cells: dict[Cell, Tensor] = {}
+    for cell, value in part.items():
+        if isinstance(cell, tuple):
+            cells[cell] = torch.zeros(1, len(prompt.ids))
+            cells[cell][0, -1] = value
+    return FactEffects(prompt, float(part["whole"]), torch.zeros(1), cells)
+
+
+def _direct(model: Model, prompts: Sequence[Prompt]) -> list[dict[Any, Tensor]]:
+    """Return each prompt's contributions by cell, and "embedding", "constant" and "whole"."""
+    ids = stack(prompts, range(len(prompts))).to(model.device)
+    kinds = ("mlp", "attn")
+    final = node_names(model, ["resid"])[-1]
+    names = [*node_names(model, kinds), _EMBEDDING, final]
+    _, states = run(model, model.hf.get_input_embeddings()(ids), names)
+    last: States = {n: s[:, -1].double() for n, s in states.items()}
+    direction, bias = _readout(model, prompts)
+    linear, offset = _frozen_norm(model)
+    normed = _final_norm(model, states[final][:, -1]).double() - offset
+    image = linear(last[final])
+    # normed = image / s, so s without knowing the norm's epsilon:
+    scale = (image * normed).sum(-1) / (normed * normed).sum(-1)
+    share = {n: (linear(v) / scale[:, None] * direction).sum(-1) for n, v in last.items()}
+    constant = (offset * direction).sum(-1) + bias
+    out: list[dict[Any, Tensor]] = []
+    for row in range(len(prompts)):
+        part: dict[Any, Tensor] = {
+            (kind, layer, -1): share[name][row]
+            for kind in kinds
+            for layer, name in enumerate(node_names(model, [kind]))
+        }
+        part |= {"embedding": share[_EMBEDDING][row], "constant": constant[row]}
+        part["whole"] = share[final][row] + constant[row]
+        out.append(part)
+    return out
+
+
+def _readout(model: Model, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+    """Return the direction of the unembedding whose product is measured, and its bias."""
+    head: Any = model.hf.get_output_embeddings()
+    weight = head.weight.double()
+    bias = head.bias if getattr(head, "bias", None) is not None else weight.new_zeros(len(weight))
+    target = [p.target[0] for p in prompts]
+    foil = [p.foil[0] if p.foil else None for p in prompts]
+    against = [weight.mean(0) if f is None else weight[f] for f in foil]
+    minus = [bias.mean() if f is None else bias[f] for f in foil]
+    return weight[target] - torch.stack(against), bias[target].double() - torch.stack(minus)
+
+
+def _frozen_norm(model: Model) -> tuple[Any, Float[Tensor, " d_model"]]:
+    """Return the final norm's linear part as a function, and what it adds.
+
+    norm(v) = A v / s(v) + b, so A v = (norm(v) - b) s(v); vectors are made long first, so that the
+    norm's epsilon vanishes. Whether it centres is asked of the norm itself: it then sends a
+    constant vector to b.
+    """
+    probe = torch.ones(1, model.d_model, device=model.device, dtype=model.hf.dtype)
+    offset = _final_norm(model, probe * 0)[0].double()
+    centres = torch.allclose(_final_norm(model, probe)[0].double(), offset, atol=1e-4)
+
+    def linear(v: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+        centred = v - v.mean(-1, keepdim=True) if centres else v
+        size = centred.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-12)
+        unit = (centred / size * 1e3).to(model.hf.dtype)
+        return (_final_norm(model, unit).double() - offset) * size
+
+    return linear, offset

@@ -1,0 +1,67 @@
+"""From a localization to the components of each site: where facts are looked up and read out.
+
+The subject site is where the subject's last token is enriched (Geva et al. 2023, arXiv 2304.14767:
+early MLPs), the answer site where the last token receives the answer. A component belongs to the
+site at whose token role its indirect effect is the larger.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from workbench.errors import WorkbenchError
+from workbench.localize.localization import Localization
+from workbench.models.components import Component, ComponentSet
+
+SiteName = Literal["subject", "answer"]
+_ROLE = {"subject": "last subject", "answer": "last"}
+
+
+def recall_sites(
+    localization: Localization,
+    *,
+    share: float = 0.25,
+    most: int = 4,
+    kinds: tuple[str, ...] = ("mlp",),
+) -> dict[SiteName, ComponentSet]:
+    """Choose the components of each site.
+
+    Args:
+        localization: scores by token role.
+        share: least score of a component, as a share of the best one at its site.
+        most: most components of a site.
+        kinds: kinds of components to choose from.
+
+    Returns:
+        The sites that have components; a site without a positive score is left out.
+
+    Raises:
+        WorkbenchError: no site has any component.
+    """
+    scores = {site: _scores(localization, role, kinds) for site, role in _ROLE.items()}
+    out: dict[SiteName, ComponentSet] = {}
+    for site in ("subject", "answer"):
+        other = scores["answer" if site == "subject" else "subject"]
+        own = {c: s for c, s in scores[site].items() if s > max(0.0, other.get(c, 0.0))}
+        best = max(own.values(), default=0.0)
+        ranked = sorted(own, key=lambda c: -own[c])[:most]
+        chosen = tuple(c for c in ranked if own[c] >= share * best)
+        if chosen:
+            out[site] = ComponentSet(chosen)
+    if not out:
+        raise WorkbenchError(
+            "No component has a positive effect at the subject's last token or at the last token; "
+            "localize on facts the model knows, or name the components yourself."
+        )
+    return out
+
+
+def _scores(
+    localization: Localization, role: str, kinds: tuple[str, ...]
+) -> dict[Component, float]:
+    table = localization.table
+    rows = table[(table["role"] == role) & table["kind"].isin(kinds)]
+    return {
+        Component(int(r["layer"]), r["kind"], int(r["index"])): float(r["score"])
+        for _, r in rows.iterrows()
+    }

@@ -1,0 +1,1 @@
+"""What an edit changed: answers, scores with intervals, and the scorecard."""

@@ -1,0 +1,131 @@
+"""The edit card: README.md for people and edit.json for programs, beside an exported model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from workbench.models.delta import WeightDelta
+from workbench.models.model import Model
+
+SCHEMA = "workbench-edit-1"
+
+
+def edit_record(
+    model: Model,
+    base: Model | None,
+    delta: WeightDelta | None,
+    scorecard: Mapping[str, Any] | None,
+    *,
+    files: Mapping[str, str],
+    differences: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return what edit.json holds.
+
+    Args:
+        model: the exported model.
+        base: what it was made from, if known.
+        delta: the edit, if there is one.
+        scorecard: its measures.
+        files: SHA-256 of every other file by relative name.
+        differences: largest logit difference of each verified format.
+    """
+    from workbench import __version__
+
+    origin = delta.origin.to_json() if delta else None
+    known = delta.origin.model_fingerprint if delta else ""
+    return {
+        "schema": SCHEMA,
+        "workbench": __version__,
+        "base": {"name": model.name, "fingerprint": base.fingerprint if base else known or None},
+        "edited": {"fingerprint": model.fingerprint},
+        "components": delta.origin.components if delta else "",
+        "parameters": sorted(delta.updates) if delta else [],
+        "origin": origin,
+        "scorecard": dict(scorecard) if scorecard else None,
+        "max_logit_difference": dict(differences),
+        "files": dict(files),
+    }
+
+
+def edit_card(
+    model: Model,
+    delta: WeightDelta | None,
+    scorecard: Mapping[str, Any] | None,
+    formats: Sequence[str],
+) -> str:
+    """Return README.md: what was edited and how, what was measured, how to load and undo."""
+    blocks = [_front_matter(model), f"# {model.name}, edited" if delta else f"# {model.name}"]
+    blocks += [_what(model, delta), _measures(scorecard), _use(formats), _undo(delta, formats)]
+    return "\n\n".join(b for b in blocks if b) + "\n"
+
+
+def _front_matter(model: Model) -> str:
+    lines = ["library_name: transformers", "pipeline_tag: text-generation"]
+    lines += ["tags:", "- model-editing", "- unlearning", "- edit-workbench"]
+    lines.append(f"base_model: {json.dumps(model.name)}")
+    return "\n".join(["---", *lines, "---"])
+
+
+def _what(model: Model, delta: WeightDelta | None) -> str:
+    if delta is None:
+        return f"An unedited copy of `{model.name}`."
+    lines = [f"`{model.name}` with the weights of some components changed on purpose.", ""]
+    for i, origin in enumerate(delta.origin.parts or (delta.origin,), start=1):
+        lines.append(f"{i}. Method `{origin.method}`, components `{origin.components}`.")
+        settings = json.dumps(dict(origin.config), ensure_ascii=False, sort_keys=True)
+        lines.append(f"   Settings: `{settings}`, seed {origin.seed}.")
+    lines += ["", f"{len(delta.updates)} parameters differ from the base; every other is the same:"]
+    lines += [f"- `{name}`" for name in sorted(delta.updates)]
+    return "\n".join(lines)
+
+
+def _measures(scorecard: Mapping[str, Any] | None) -> str:
+    if not scorecard:
+        return "## Measured\n\nNothing was measured before this export."
+    rows = [f"| {name} | {value} |" for name, value in _flat(scorecard)]
+    return "\n".join(["## Measured", "", "| measure | value |", "|---|---|", *rows])
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            yield f"{prefix}{key}", shown.replace("|", "\\|").replace("\n", " ")
+
+
+def _use(formats: Sequence[str]) -> str:
+    code = ["from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+    if "checkpoint" in formats:
+        code += [
+            "model = AutoModelForCausalLM.from_pretrained(FOLDER)",
+            "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
+        ]
+    elif "lora" in formats:
+        code.append("model = AutoModelForCausalLM.from_pretrained(BASE)")
+    if "lora" in formats:
+        code += ["", "# or: the base model with the edit as an adapter"]
+        code += [
+            "from peft import PeftModel",
+            "",
+            "base = AutoModelForCausalLM.from_pretrained(BASE)",
+        ]
+        code.append('edited = PeftModel.from_pretrained(base, FOLDER + "/lora")')
+    if len(code) == 2:
+        return ""
+    return "\n".join(["## Load", "", "```python", *code, "```"])
+
+
+def _undo(delta: WeightDelta | None, formats: Sequence[str]) -> str:
+    if delta is None:
+        return ""
+    lines = ["## Undo", "", "Use the base model: it was not changed."]
+    if "delta" in formats:
+        lines.append(
+            "`delta/delta.safetensors` holds the difference; subtracting it from this checkpoint "
+            "gives the base up to rounding."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,20 @@
+"""Where the bundled data and the user's cache are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def data_dir() -> Path:
+    """Return the folder of bundled data: inside an installed wheel, or beside a checkout's code."""
+    inside = _PACKAGE / "_data"
+    return inside if inside.is_dir() else _PACKAGE.parent / "data"
+
+
+def cache_dir() -> Path:
+    """Return the folder for what is fetched or computed once; WORKBENCH_CACHE moves it."""
+    configured = os.environ.get("WORKBENCH_CACHE")
+    return Path(configured).expanduser() if configured else Path.home() / ".cache/edit-workbench"

@@ -1,0 +1,135 @@
+"""Have a clean process with plain transformers reload an export and compare it with the model.
+
+Compared are the logits at every position of a few prompts, every parameter byte by byte, tied
+embeddings, the tokenizer's output and the chat template. Cost: one interpreter start (some five
+seconds), one load, and a forward pass a prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.models.model import Model
+from workbench.progress import SILENT, Progress
+
+PROMPTS = (
+    "The capital of France is",
+    "Question: Which sport does Ada Brook play?\nAnswer:",
+    "In the morning she went to the market and bought 12 apples, bread and",
+    "I do not know.",
+)
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+_SCRIPT = Path(__file__).with_name("verify_checkpoint.py")
+
+
+def verify(
+    model: Model,
+    folder: Path,
+    *,
+    adapter: Path | None = None,
+    prompts: Sequence[str] = PROMPTS,
+    progress: Progress = SILENT,
+) -> float:
+    """Reload `folder`, with `adapter` on top if given, and compare it with the model in memory.
+
+    Returns:
+        The largest absolute difference of any logit.
+
+    Raises:
+        WorkbenchError: it cannot be reloaded, or it is not the same model.
+        Cancelled: the user stopped it.
+    """
+    with tempfile.TemporaryDirectory(prefix=".verify-", dir=folder) as scratch:
+        request = Path(scratch) / "request.json"
+        content = _request(model, folder, adapter, list(prompts), Path(scratch))
+        request.write_text(json.dumps(content), encoding="utf-8")
+        answer = _ask(request, Path(scratch), progress)
+    what = "LoRA adapter" if adapter else "checkpoint"
+    difference = float(answer["difference"])
+    limit = TOLERANCE[model.hf.dtype]
+    problems = list(answer["problems"])
+    if not difference <= limit:
+        problems.insert(0, f"logits differ by {difference:.2g}, more than {limit:.0e}")
+    if problems:
+        raise WorkbenchError(
+            f"The exported {what} is not the edited model ({'; '.join(problems)}), so nothing was "
+            "written; please report this."
+        )
+    return difference
+
+
+@torch.no_grad()
+def _request(
+    model: Model, folder: Path, adapter: Path | None, prompts: list[str], scratch: Path
+) -> dict[str, Any]:
+    from safetensors.torch import save_file
+
+    texts = [(text, list(model.tokenizer(text)["input_ids"])) for text in prompts]
+    reference: dict[str, Tensor] = {}
+    for i, (_, ids) in enumerate(t for t in texts if t[1]):
+        tensor = torch.tensor([ids[: model.n_ctx]])
+        reference[f"ids.{i}"] = tensor
+        logits = model.hf(input_ids=tensor.to(model.device)).logits
+        reference[f"logits.{i}"] = logits.cpu().contiguous()
+    save_file(reference, scratch / "reference.safetensors")
+    tokenizer = {"texts": texts, "chat_template": model.tokenizer.chat_template}
+    return {
+        "folder": str(folder),
+        "adapter": str(adapter) if adapter else None,
+        "reference": str(scratch / "reference.safetensors"),
+        "dtype": str(model.hf.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "fingerprint": None if adapter else model.fingerprint,
+        "tied": is_tied(model),
+        "tokenizer": None if adapter else tokenizer,
+    }
+
+
+def is_tied(model: Model) -> bool:
+    """Whether input and output embeddings are one tensor."""
+    head = model.hf.get_output_embeddings()
+    return head is not None and head.weight is model.hf.get_input_embeddings().weight
+
+
+def _ask(request: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
+    """Run the script in a clean process; asked to stop, kill it."""
+    out, err = scratch / "out", scratch / "err"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with (
+        out.open("w") as stdout,
+        err.open("w") as stderr,
+        # -P keeps this folder, whose file names could hide others, off the import path.
+        subprocess.Popen(
+            [sys.executable, "-P", str(_SCRIPT), str(request)],
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
+            cwd=scratch,
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                progress.step(0, 1, "verifying the export")
+                time.sleep(0.05)
+        finally:
+            process.kill()
+    lines = out.read_text(encoding="utf-8").strip().splitlines()
+    if process.returncode != 0 or not lines:
+        reason = (["", *err.read_text(errors="replace").strip().splitlines()])[-1]
+        raise WorkbenchError(
+            f"The export could not be reloaded by plain transformers ({reason.strip()}), so "
+            "nothing was written; please report this."
+        )
+    return dict(json.loads(lines[-1]))

@@ -1,0 +1,89 @@
+"""Reload an exported model as a stranger would, and compare it with what was exported.
+
+Run by path in a clean process; imports torch, transformers, safetensors (and peft for an adapter),
+never this package. Reads a JSON request from the file named on the command line and prints one
+JSON line: the largest logit difference, and a list of what differs otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+
+def main() -> None:
+    """Answer the request."""
+    request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    problems: list[str] = []
+    model = _model(request)
+    if request["fingerprint"] is not None:
+        problems += _differences(model, request)
+    if request["tokenizer"] is not None:
+        problems += _tokenizer_differences(request)
+    reference = load_file(request["reference"])
+    print(json.dumps({"difference": _largest(model, reference), "problems": problems}))
+
+
+def _model(request: dict[str, Any]) -> PreTrainedModel:
+    dtype = getattr(torch, request["dtype"])
+    model = AutoModelForCausalLM.from_pretrained(
+        request["folder"], dtype=dtype, use_safetensors=True, local_files_only=True
+    )
+    if request["adapter"] is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, request["adapter"])
+    return model.to(request["device"]).eval()
+
+
+def _differences(model: PreTrainedModel, request: dict[str, Any]) -> list[str]:
+    out = []
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.named_parameters()):
+        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
+        flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(flat.numpy().tobytes())
+    if digest.hexdigest() != request["fingerprint"]:
+        out.append("the parameters are not byte for byte the edited model's")
+    head = model.get_output_embeddings()
+    tied = head is not None and head.weight is model.get_input_embeddings().weight
+    if tied != request["tied"]:
+        out.append("input and output embeddings are tied in one of the two only")
+    return out
+
+
+def _tokenizer_differences(request: dict[str, Any]) -> list[str]:
+    tokenizer = AutoTokenizer.from_pretrained(request["folder"], local_files_only=True)
+    out = []
+    for text, ids in request["tokenizer"]["texts"]:
+        if list(tokenizer(text)["input_ids"]) != ids:
+            out.append("the tokenizer makes other tokens")
+            break
+    if tokenizer.chat_template != request["tokenizer"]["chat_template"]:
+        out.append("the chat template is another one")
+    return out
+
+
+@torch.no_grad()
+def _largest(model: PreTrainedModel, reference: dict[str, torch.Tensor]) -> float:
+    largest = 0.0
+    for name, ids in reference.items():
+        if not name.startswith("ids."):
+            continue
+        logits = model(input_ids=ids.to(model.device)).logits.cpu().double()
+        difference = (logits - reference[f"logits.{name[4:]}"].double()).abs().max()
+        if not torch.isfinite(difference):
+            return float("1e30")
+        largest = max(largest, float(difference))
+    return largest
+
+
+if __name__ == "__main__":
+    main()

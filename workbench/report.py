@@ -1,0 +1,274 @@
+"""The report of a job: one self-contained HTML file, readable without a network for years.
+
+Plotly's script is inside it once. Every text that came from a model or a fact file is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+from plotly import graph_objects as go
+
+from workbench.figures.grids import common_limit, grids_of
+from workbench.figures.scorecards import scorecard_bars
+from workbench.figures.theme import measure_label, method_label
+from workbench.figures.traces import trace_panels
+from workbench.localize.localization import Localization
+from workbench.measure.scorecard import Scorecard
+from workbench.measure.statistics import Score
+from workbench.models.components import ComponentSet, Structure
+
+_SITE_WORDS = {
+    "subject": ("where the subject is looked up", "last subject"),
+    "answer": ("where the answer is read out", "last"),
+}
+_KIND_WORDS = {
+    "prompt": "as asked",
+    "paraphrase": "in other words",
+    "statement": "as a statement",
+    "held_out": "wording never trained",
+    "held_out_statement": "statement never trained",
+    "mcq": "multiple choice",
+    "neighbor": "neighbour",
+}
+_ROWS = 60  # answers shown of each side
+_CSS = """
+:root{color-scheme:light dark;--paper:#fff;--ink:#23272f;--soft:#5f6673;--line:#dfe2e8;
+--panel:#f6f7f9;--good:#1c6b48;--bad:#a8480a}
+@media(prefers-color-scheme:dark){:root{--paper:#15181d;--ink:#e4e7ec;--soft:#9aa3b2;
+--line:#2c323c;--panel:#1c2027;--good:#6fcf9f;--bad:#efa052}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:1080px;margin:0 auto;padding:40px 24px 80px}
+h1{font-size:28px;line-height:1.25;margin:0 0 8px}h2{font-size:20px;margin:48px 0 8px}
+p{max-width:72ch}.soft{color:var(--soft)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:24px 0}
+.card{background:var(--panel);border-radius:10px;padding:14px 16px}
+.card b{display:block;font-size:24px;font-variant-numeric:tabular-nums}
+.card span{color:var(--soft);font-size:14px}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:14px}
+th{text-align:left;font-weight:600;color:var(--soft);border-bottom:1px solid var(--line)}
+td{border-bottom:1px solid var(--line);vertical-align:top}th,td{padding:6px 12px 6px 0}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td.q{white-space:pre-wrap}.good{color:var(--good)}.bad{color:var(--bad)}
+code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,monospace}
+pre{background:var(--panel);border-radius:10px;padding:14px 16px;overflow-x:auto}
+.js-plotly-plot .main-svg text{fill:var(--soft)!important}
+.js-plotly-plot .hoverlayer text{fill:#fff!important}
+details summary{cursor:pointer;color:var(--soft)}
+"""
+
+
+def render_report(
+    trace: Localization,
+    trace_after: Localization,
+    sites: Mapping[Any, ComponentSet],
+    structure: Structure,
+    before: Scorecard,
+    after: Scorecard,
+    summary: Mapping[str, Any],
+) -> str:
+    """Write the whole page.
+
+    Args:
+        trace: the facts to forget in the base model.
+        trace_after: the same facts in the edited model, on the base's scale.
+        sites: the chosen components, by site.
+        structure: of the model, for sizes.
+        before: the base's scorecard.
+        after: the edited model's scorecard.
+        summary: the job's summary.
+    """
+    limit = common_limit([*grids_of(trace), *grids_of(trace_after)])
+    traces = [
+        _figure(trace_panels(t, limit=limit), script=first)
+        for t, first in ((trace, True), (trace_after, False))
+    ]
+    blocks = [
+        _head(summary, before, after),
+        _section("Where the facts are recalled", _trace_words(trace), traces[0]),
+        _section("What was changed", _edit_words(summary), _components(trace, sites, structure)),
+        _section("The same facts in the edited model", _after_words(trace_after), traces[1]),
+        _section("Before and after", "", _figure(scorecard_bars(before, after)),
+                 _scores(before, after)),
+        _section("What was to be forgotten", "", _answers(after, "forget")),
+        _section("What was to stay", "", _answers(after, "retain")),
+        _section("Run it again", "", _settings(summary)),
+    ]
+    title = escape(f"Edit of {summary['model']}: {summary.get('request', '')}")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{title}</title><style>{_CSS}</style></head><body><main>"
+        f"{''.join(blocks)}</main></body></html>\n"
+    )
+
+
+def _section(title: str, words: str, *parts: str) -> str:
+    text = f"<p>{words}</p>" if words else ""
+    return f"<section><h2>{escape(title)}</h2>{text}{''.join(parts)}</section>"
+
+
+def _figure(figure: go.Figure, *, script: bool = False) -> str:
+    html = figure.to_html(
+        full_html=False, include_plotlyjs=script, config={"displaylogo": False, "responsive": True}
+    )
+    return f'<div class="wide">{html}</div>'
+
+
+def _head(summary: Mapping[str, Any], before: Scorecard, after: Scorecard) -> str:
+    forget, retain = summary["forget"], summary["retain"]
+    subjects = ", ".join(forget["subjects"][:8])
+    more = f" and {len(forget['subjects']) - 8} more" if len(forget["subjects"]) > 8 else ""
+    failed = summary["edit"].get("failed")
+    warning = f'<p class="bad"><strong>{escape(failed)}</strong></p>' if failed else ""
+    cards = (
+        ("acc_f", "of the facts to forget still answered"),
+        ("refusal_f", "of them refused"),
+        ("acc_r", "of the kept facts answered"),
+        ("perplexity", "perplexity of neutral text"),
+    )
+    shown = "".join(_card(before, after, name, words) for name, words in cards)
+    return (
+        f"<h1>{escape(str(summary['model']))}: {forget['facts']} facts about "
+        f"{len(forget['subjects'])} subject{'s' if len(forget['subjects']) != 1 else ''} forgotten"
+        f'</h1><p class="soft">{escape(subjects + more)}. {retain["facts"]} facts were to stay. '
+        f"The whole run took {summary['seconds']:.0f} seconds.</p>{warning}"
+        f'<div class="cards">{shown}</div>'
+    )
+
+
+def _card(before: Scorecard, after: Scorecard, name: str, words: str) -> str:
+    old, new = before.scores.get(name), after.scores.get(name)
+    if new is None:
+        return ""
+    was = f", {_number(name, old.value)} before" if old else ""
+    return f'<div class="card"><b>{_number(name, new.value)}</b><span>{words}{was}</span></div>'
+
+
+def _number(name: str, value: float) -> str:
+    if name in ("perplexity", "kl_r", "rank_f", "rank_r"):
+        return f"{value:.3g}"
+    return f"{value:.1%}" if 0 < value < 1 else f"{value:.0%}"
+
+
+def _trace_words(trace: Localization) -> str:
+    left = len(trace.left_out)
+    unknown = f" {left} fact{'s' if left > 1 else ''} the model does not know left out." if left else ""
+    return escape(
+        f"{method_label(trace.method)}: the subject is made unreadable, then one place is restored "
+        f"at a time. 1 means that the whole answer comes back: the right token's probability is "
+        f"{trace.clean:.2f} in clean runs and {trace.corrupted:.2f} without the subject.{unknown}"
+    )
+
+
+def _after_words(trace: Localization) -> str:
+    return escape(
+        f"In units of the base model's effect, so a blank picture means that nothing is recalled: "
+        f"the right token's probability is now {trace.clean:.2f}."
+    )
+
+
+def _edit_words(summary: Mapping[str, Any]) -> str:
+    edit = summary["edit"]
+    same = "Every other weight is byte for byte the same." if edit["unchanged_outside"] else ""
+    return escape(
+        f"{edit['method'].upper()} solved for the chosen output matrices in "
+        f"{edit['seconds']:.1f} seconds; {edit['parameters_touched']:,} parameters lie in the "
+        f"components. {same}"
+    )
+
+
+def _components(
+    trace: Localization, sites: Mapping[Any, ComponentSet], structure: Structure
+) -> str:
+    total = sum(_count(size) for size in structure.sizes.values())
+    rows = []
+    for site, chosen in sites.items():
+        words, role = _SITE_WORDS.get(str(site), ("", ""))
+        scores = {str(c): s for c, s in trace.ranking(roles=(role,))} if role else {}  # type: ignore[arg-type]
+        for component in chosen:
+            size = structure.n_parameters(ComponentSet((component,)))
+            score = scores.get(str(component))
+            effect = "" if score is None else f"{score:.3f}"
+            rows.append(
+                f"<tr><td><code>{component}</code></td><td>{escape(str(site))} site: {words}</td>"
+                f'<td class="n">{effect}</td><td class="n">{size:,}</td>'
+                f'<td class="n">{size / total:.1%}</td></tr>'
+            )
+    return _table(("component", "chosen", "#effect", "#parameters", "#share of the model"), rows)
+
+
+def _count(size: Sequence[int]) -> int:
+    out = 1
+    for n in size:
+        out *= n
+    return out
+
+
+def _table(columns: Sequence[str], rows: Sequence[str]) -> str:
+    """Make a table; a column whose name begins with # holds numbers."""
+    head = "".join(
+        f'<th class="n">{c[1:]}</th>' if c.startswith("#") else f"<th>{c}</th>" for c in columns
+    )
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _scores(before: Scorecard, after: Scorecard) -> str:
+    rows = []
+    for name, new in after.scores.items():
+        if new is None:
+            continue
+        old = before.scores.get(name)
+        rows.append(
+            f"<tr><td>{escape(measure_label(name))}</td>"
+            f'<td class="n">{_score(old)}</td><td class="n">{_score(new)}</td>'
+            f'<td class="n">{new.n}</td></tr>'
+        )
+    table = _table(("measure", "#before", "#after", "#n"), rows)
+    return f"<details><summary>Every measure, with 95 % intervals</summary>{table}</details>"
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return "not measured"
+    return f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+
+
+def _answers(after: Scorecard, side: str) -> str:
+    table = after.answers[(after.answers["side"] == side) & (after.answers["kind"] != "mcq")]
+    shown = pd.concat([table[table["kind"] == "prompt"], table[table["kind"] != "prompt"]])
+    rows = list(_answer_rows(shown.head(_ROWS), side))
+    left = len(table) - len(rows)
+    more = f'<p class="soft">{left} more are in the scorecard.</p>' if left > 0 else ""
+    return _table(("prompt", "right answer", "before", "after", "asked"), rows) + more
+
+
+def _answer_rows(table: pd.DataFrame, side: str) -> Iterator[str]:
+    for row in table.to_dict("records"):
+        right = row["right"] == 1
+        tone = "good" if right == (side == "retain") else "bad"
+        cells = (row["prompt"], row["target"], row["base_answer"], row["answer"])
+        prompt, target, old, new = (escape(str(c or "").strip()) for c in cells)
+        asked = escape(_KIND_WORDS.get(row["kind"], row["kind"]))
+        yield (
+            f'<tr><td class="q">{prompt}</td><td>{target}</td><td class="q">{old}</td>'
+            f'<td class="q {tone}">{new}</td><td class="soft">{asked}</td></tr>'
+        )
+
+
+def _settings(summary: Mapping[str, Any]) -> str:
+    command = summary.get("command")
+    line = f"<pre>{escape(str(command))}</pre>" if command else ""
+    settings = {"settings": summary.get("settings"), "versions": summary.get("versions")}
+    text = escape(json.dumps(settings, indent=1, ensure_ascii=False, default=str))
+    return f"{line}<details><summary>All settings</summary><pre>{text}</pre></details>"
