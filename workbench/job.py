@@ -61,15 +61,15 @@ class JobSettings:
         seed: of every draw.
     """
 
-    corruption: Corruption = Noise(samples=4)
+    corruption: Corruption = field(default_factory=lambda: Noise(samples=3))
     window: int = 1
     metric: str = "probability"
     share: float = 0.25
     most: int = 4
     kinds: tuple[str, ...] = ("mlp",)
-    stamp: StampConfig = StampConfig()
+    stamp: StampConfig = field(default_factory=StampConfig)
     per_site: Mapping[Site, Mapping[str, Any]] = field(default_factory=dict)
-    limit: int | None = 120
+    limit: int | None = 60
     seed: int = 0
 
 
@@ -105,7 +105,7 @@ def run_job(
     inputs: JobInputs,
     *,
     out: str | Path,
-    settings: JobSettings = JobSettings(),  # noqa: B008 - a frozen value
+    settings: JobSettings = JobSettings(),
     overwrite: bool = False,
     store: RunStore | None = None,
     command: str = "",
@@ -202,9 +202,7 @@ def _work(
         "seconds": time.perf_counter() - start,
     }
     result = JobResult(target, trace, again, sites, edit, before, after, exported, summary)
-    page = render_report(
-        trace, again, sites, model.structure, before, after, summary
-    )
+    page = render_report(trace, again, sites, model.structure, before, after, summary)
     (place / REPORT).write_text(page, encoding="utf-8")
     write_json(place / SUMMARY, summary)
     return result

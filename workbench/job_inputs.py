@@ -8,7 +8,7 @@ world, so it is asked for capitals, and those that it answers make its request. 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workbench.errors import WorkbenchError
 from workbench.facts.capitals import capital_statements, capitals, invented_countries
@@ -37,7 +37,7 @@ class JobInputs:
 
     request: Request
     traced: FactSet
-    similar: FactSet = FactSet()
+    similar: FactSet = field(default_factory=FactSet)
     neutral: tuple[str, ...] = ()
 
 
@@ -73,9 +73,12 @@ def job_inputs(
     return JobInputs(request, own, draw(pool, max(enough - len(own), 0), seed), neutral_texts())
 
 
-def request_for(
-    model: Model, name: str, *, seed: int = 0, progress: Progress = SILENT
-) -> Request:
+def default_request(model: str) -> str:
+    """Return the request a model is shown with, by the model's name."""
+    return "athletes" if model in ("demo", "demo-oracle") else CAPITALS
+
+
+def request_for(model: Model, name: str, *, seed: int = 0, progress: Progress = SILENT) -> Request:
     """Return a request by its name, or from a request file.
 
     Raises:

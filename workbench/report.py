@@ -95,8 +95,9 @@ def render_report(
         _section("Where the facts are recalled", _trace_words(trace), traces[0]),
         _section("What was changed", _edit_words(summary), _components(trace, sites, structure)),
         _section("The same facts in the edited model", _after_words(trace_after), traces[1]),
-        _section("Before and after", "", _figure(scorecard_bars(before, after)),
-                 _scores(before, after)),
+        _section(
+            "Before and after", "", _figure(scorecard_bars(before, after)), _scores(before, after)
+        ),
         _section("What was to be forgotten", "", _answers(after, "forget")),
         _section("What was to stay", "", _answers(after, "retain")),
         _section("Run it again", "", _settings(summary)),
@@ -160,7 +161,9 @@ def _number(name: str, value: float) -> str:
 
 def _trace_words(trace: Localization) -> str:
     left = len(trace.left_out)
-    unknown = f" {left} fact{'s' if left > 1 else ''} the model does not know left out." if left else ""
+    unknown = (
+        f" {left} fact{'s' if left > 1 else ''} the model does not know left out." if left else ""
+    )
     return escape(
         f"{method_label(trace.method)}: the subject is made unreadable, then one place is restored "
         f"at a time. 1 means that the whole answer comes back: the right token's probability is "

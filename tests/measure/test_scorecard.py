@@ -200,6 +200,15 @@ def test_choices_without_letters_get_some(taught: Model) -> None:
     assert questions[1].target in (" A", " B")
 
 
+def test_multiple_choice_in_words_ranks_the_options(taught: Model) -> None:
+    """The taught answer wins among the options where it is listed as right, and only there."""
+    for target, expected in ((" tennis", 1.0), (" golf", 0.0)):
+        fact = Fact("Ada", ADA, target, choices=("golf", "tennis"), mcq=(Probe(ADA, target),))
+        scores = measure(taught, Request(FactSet((fact,)), FactSet())).scores
+        for name in ("mcq_f", "mcq_generated_f"):
+            assert scores[name].value == expected
+
+
 def test_utility_is_a_harmonic_mean(card: Scorecard) -> None:
     scores = {"acc_r": Score(1.0, 1, 0, 1), "neighborhood": Score(0.5, 1, 0, 1), "mcq_r": None}
     assert replace(card, scores=scores).utility == pytest.approx(2 / 3)

@@ -126,7 +126,7 @@ def test_shards_and_half_precision(tmp_path):
 def test_lora_only_where_it_is_exact(tmp_path):
     base = make_model("qwen2")
     dense = base.with_delta(WeightDelta({DOWN: Dense(torch.ones(32, 48))}, ORIGIN))
-    with pytest.raises(WorkbenchError, match="not low-rank.*rank=.*compress"):
+    with pytest.raises(WorkbenchError, match=r"not low-rank.*rank=.*compress"):
         export(dense, tmp_path / "out", base=base, formats=["lora"])
     result = export(dense, tmp_path / "out", base=base, verified=False)
     assert result.formats == ("checkpoint", "delta") and "not low-rank" in result.left_out["lora"]
@@ -194,7 +194,7 @@ def test_existing_folders(tmp_path):
     a, b = make_model("qwen2"), make_model("qwen2", seed=1)
     (tmp_path / "out").mkdir()  # an empty folder is none
     export(a, tmp_path / "out", verified=False)
-    with pytest.raises(WorkbenchError, match="already exists.*--overwrite"):
+    with pytest.raises(WorkbenchError, match=r"already exists.*--overwrite"):
         export(b, tmp_path / "out", verified=False)
     assert load(tmp_path / "out").fingerprint == a.fingerprint
     export(b, tmp_path / "out", verified=False, overwrite=True)
@@ -212,7 +212,7 @@ def test_existing_folders(tmp_path):
 def test_unwritable_places(tmp_path):
     model = make_model("qwen2")
     (tmp_path / "file").touch()
-    with pytest.raises(WorkbenchError, match="Cannot write.*choose a folder"):
+    with pytest.raises(WorkbenchError, match=r"Cannot write.*choose a folder"):
         export(model, tmp_path / "file/deep/out")
     with pytest.raises(WorkbenchError, match="Cannot write"):
         export(model, "/proc/out")

@@ -89,5 +89,6 @@ def style(figure: go.Figure, *, title: str, height: int) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, -apple-system, Segoe UI, sans-serif", "color": INK},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK},
         hoverlabel={"bgcolor": "#22262e", "font": {"color": "#ffffff"}},
     )

@@ -14,7 +14,9 @@ from workbench.localize.localization import Localization
 _ROW = 30  # pixels
 
 
-def trace_heatmap(localization: Localization, kind: str, *, limit: float | None = None) -> go.Figure:
+def trace_heatmap(
+    localization: Localization, kind: str, *, limit: float | None = None
+) -> go.Figure:
     """Draw token roles (or tokens) against layers for one kind of cells.
 
     Args:
@@ -28,7 +30,7 @@ def trace_heatmap(localization: Localization, kind: str, *, limit: float | None 
     grid = grid_of(localization, kind)
     figure = go.Figure(_heatmap(grid))
     _axes(figure, [grid], limit)
-    title = f"{kind_label(kind)}: {_title(localization)}"
+    title = f"{_title(localization)}: {kind_label(kind)}"
     return style(figure, title=title, height=_height([grid]))
 
 
@@ -73,14 +75,14 @@ def head_heatmap(
     grid = Grid("head", names, layers, score.to_numpy(), stderr.to_numpy())
     figure = go.Figure(_heatmap(grid))
     _axes(figure, [grid], limit)
-    title = f"Attention heads at the {chosen} token: {_title(localization)}"
+    title = f"{_title(localization)}: heads at the {chosen} token"
     return style(figure, title=title, height=_height([grid]))
 
 
 def _title(localization: Localization) -> str:
     n = localization.n_facts
     facts = "one fact" if n == 1 else f"{n} facts"
-    return f"{method_label(localization.method)}, share of the answer's recovery, {facts}"
+    return f"{method_label(localization.method)}, share of the answer brought back, {facts}"
 
 
 def _heatmap(grid: Grid) -> go.Heatmap:

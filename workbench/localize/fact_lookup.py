@@ -94,7 +94,6 @@ def fact_lookup(
     known = split_known(model, facts, progress=progress)
     prompts, rare = _frequent(model, known.require())
     probes = _Probes([p.fact.target for p in prompts], [p.fact.subject for p in prompts], seed)
-    reader = _Reader(model, prompts)
     reading = _probe_all(model, prompts, probes, progress)
     accuracy, read = reading.accuracy, reading.read
     need = probes.chance + _SURVIVES * (accuracy[read] - probes.chance)

@@ -44,11 +44,19 @@ def judged(
                 "lower the edit's strength."
             )
         rows[i] |= {"probability": result.probability, "rank": result.rank}
-    lettered = [i for i, q in enumerate(questions) if q.kind == "mcq"]
+    lettered = [i for i, q in enumerate(questions) if q.kind == "mcq" and _by_letter(q)]
     choices = _letters_by_logits(model, [questions[i] for i in lettered], progress)
-    for i, letter in zip(lettered, choices, strict=True):
-        rows[i]["letter_right"] = letter == questions[i].target.strip()
+    worded = [i for i, q in enumerate(questions) if q.kind == "mcq" and not _by_letter(q)]
+    choices += _options_by_logits(model, [questions[i] for i in worded], progress)
+    for i, choice in zip(lettered + worded, choices, strict=True):
+        rows[i]["choice_right"] = choice == questions[i].target.strip()
     return rows
+
+
+def _by_letter(question: Question) -> bool:
+    """Whether a multiple-choice question is answered by a letter or in the options' words."""
+    target = question.target.strip()
+    return len(target) == 1 and target in LETTERS
 
 
 def _judge(question: Question, answer: str, behaviour: Behaviour) -> dict[str, Any]:
@@ -65,7 +73,9 @@ def _judge(question: Question, answer: str, behaviour: Behaviour) -> dict[str, A
         "refused": is_refusal(answer, behaviour),
     }
     if question.kind == "mcq":
-        return row | {"right": letter_of(answer) == question.target.strip()}
+        if _by_letter(question):
+            return row | {"right": letter_of(answer) == question.target.strip()}
+        return row | {"right": is_right(answer, question.answers, behaviour)}
     rouge = rouge_l(answer, question.target)
     row |= {
         "right": is_right(answer, question.answers, behaviour),
@@ -94,6 +104,18 @@ def _letters_by_logits(
             ids = [continuation(model, q.prompt, lead + letter)[0] for letter in LETTERS[:n]]
             out.append(LETTERS[int(row[torch.tensor(ids, device=row.device)].argmax())])
     return out
+
+
+def _options_by_logits(
+    model: Model, questions: Sequence[Question], progress: Progress
+) -> list[str]:
+    """Return the likeliest of the fact's choices behind each multiple-choice prompt."""
+    options = [q.fact.choices or (q.target.strip(),) for q in questions]
+    prompts = [q.prompt for q, own in zip(questions, options, strict=True) for _ in own]
+    forced = teacher_forced(model, prompts, [f" {o}" for own in options for o in own])
+    progress.step(len(questions), len(questions), "options")
+    scores = iter(f.log_probability for f in forced)
+    return [max(zip(own, scores, strict=False), key=lambda pair: pair[1])[0] for own in options]
 
 
 def add_divergence(

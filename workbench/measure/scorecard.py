@@ -5,8 +5,9 @@ over the evaluation facts (the retain facts if the request holds none back). `ME
 which questions each is the mean. Besides: `perplexity` on neutral texts (RePAIR's utility) and
 `kl_r`, KL(base || model) at the last position of the retained prompts.
 
-`mcq_*` is by logits over the option letters, the harder test for an edit that only refuses;
-`mcq_generated_*` is by generation. `leak_f` counts the forgotten answer anywhere in the text.
+`mcq_*` is by logits over the options (their letters, or their words), the harder test for an edit
+that only refuses; `mcq_generated_*` is by generation. `leak_f` counts the forgotten answer anywhere
+in the text.
 Measures without a question are None, never 0. Cost: one generation pass over all different prompts,
 one forward pass over prompts with targets, one over the letter questions and one over the texts.
 """
@@ -47,7 +48,7 @@ MEASURES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             ("statement", "statement", "right"),
             ("held_out", "held_out", "right"),
             ("held_out_statement", "held_out_statement", "right"),
-            ("mcq", "mcq", "letter_right"),
+            ("mcq", "mcq", "choice_right"),
             ("mcq_generated", "mcq", "right"),
             ("refusal", "prompt", "refused"),
             ("refusal_paraphrase", "paraphrase", "refused"),
@@ -66,11 +67,11 @@ MEASURES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
 )
 COLUMNS = (
     *("side", "kind", "subject", "relation", "prompt", "target", "base_answer", "answer"),
-    *("right", "refused", "leaked", "letter_right", "replaced", "rouge_l", "rouge_l_recall"),
+    *("right", "refused", "leaked", "choice_right", "replaced", "rouge_l", "rouge_l_recall"),
     *("probability", "rank", "kl"),
 )
 _TEXT_COLUMNS = 8
-_PROPORTIONS = frozenset({"right", "refused", "leaked", "letter_right", "replaced"})
+_PROPORTIONS = frozenset({"right", "refused", "leaked", "choice_right", "replaced"})
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ Cost: one forward pass over the texts for each number's batch; nothing is genera
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -68,12 +69,17 @@ class Forced:
     """Teacher-forced numbers of one target.
 
     Attributes:
-        probability: of the whole target behind the prompt.
+        log_probability: of the whole target behind the prompt, in nats.
         rank: of the target's first token, 1 for the most likely.
     """
 
-    probability: float
+    log_probability: float
     rank: int
+
+    @property
+    def probability(self) -> float:
+        """Probability of the whole target."""
+        return math.exp(self.log_probability)
 
 
 @torch.no_grad()
@@ -101,7 +107,7 @@ def teacher_forced(
             start, tail = len(heads[row]) - 1, torch.tensor(tails[row], device=logits.device)
             scores = logits[i, start : start + len(tail)].float()
             chosen = scores.gather(-1, tail[:, None])[:, 0]
-            total = (chosen - scores.logsumexp(-1)).sum().exp()
+            total = (chosen - scores.logsumexp(-1)).sum()
             out[row] = Forced(float(total), 1 + int((scores[0] > chosen[0]).sum()))
     return out
 

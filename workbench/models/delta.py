@@ -183,9 +183,9 @@ class WeightDelta:
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata)
             part.replace(path)
         except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise WorkbenchError(
-                f"Cannot write {path} ({getattr(error, 'strerror', None) or error}); choose a folder with space that "
-                "you may write to."
+                f"Cannot write {path} ({reason}); choose a folder with space that you may write to."
             ) from error
         finally:
             with suppress(OSError):
