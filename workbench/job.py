@@ -14,21 +14,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.edit.buffer import Site
 from workbench.edit.edit import Edit
-from workbench.edit.stamp import StampConfig, stamp
+from workbench.edit.stamp import stamp
 from workbench.facts.fact import FactSet
-from workbench.facts.known import split_known
-from workbench.job_inputs import JobInputs
-from workbench.localize.causal_tracing import KINDS, causal_tracing, window_variants
-from workbench.localize.cone import patch_effects
-from workbench.localize.corruption import Corruption, Noise
-from workbench.localize.localization import Localization, summarise
-from workbench.localize.metrics import metric_named
+from workbench.job_inputs import JobInputs, JobSettings
+from workbench.job_trace import trace_after, trace_before
+from workbench.localize.localization import Localization
 from workbench.localize.sites import SiteName, recall_sites
 from workbench.measure.scorecard import Scorecard, measure
 from workbench.models.atomic import whole_folder, write_json
@@ -42,35 +37,6 @@ from workbench.store.store import RunStore
 
 SUMMARY, REPORT, CHECKPOINT = "summary.json", "report.html", "checkpoint"
 _SUMMARY_MEASURES = ("acc_f", "acc_r", "paraphrase_f", "refusal_f", "mcq_f", "perplexity")
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """Settings of a job.
-
-    Attributes:
-        corruption: how the subject is lost while tracing.
-        window: layers restored together for MLPs and attentions.
-        metric: what is traced.
-        share: a component is chosen if its effect is at least this share of its site's largest.
-        most: most components of a site.
-        kinds: kinds of components to choose from.
-        stamp: settings of the edit.
-        per_site: settings that differ at one site.
-        limit: most kept facts to ask about; None for all.
-        seed: of every draw.
-    """
-
-    corruption: Corruption = field(default_factory=lambda: Noise(samples=3))
-    window: int = 1
-    metric: str = "probability"
-    share: float = 0.25
-    most: int = 4
-    kinds: tuple[str, ...] = ("mlp",)
-    stamp: StampConfig = field(default_factory=StampConfig)
-    per_site: Mapping[Site, Mapping[str, Any]] = field(default_factory=dict)
-    limit: int | None = 60
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +71,7 @@ def run_job(
     inputs: JobInputs,
     *,
     out: str | Path,
-    settings: JobSettings = JobSettings(),
+    settings: JobSettings = JobSettings(),  # noqa: B008 - a frozen value
     overwrite: bool = False,
     store: RunStore | None = None,
     command: str = "",
@@ -185,17 +151,7 @@ def _work(
         progress=progress,
     )
     summary = {
-        "model": model.name,
-        "request": request.name,
-        "forget": _described(request.forget),
-        "retain": {**_described(request.retain), "measured": _described(request.evaluate)},
-        "components": str(ComponentSet(tuple(c for s in sites.values() for c in s))),
-        "sites": {site: str(chosen) for site, chosen in sites.items()},
-        "before": _headline(before),
-        "after": _headline(after),
-        "edit": edit.summary(),
-        "export": {"max_logit_difference": exported.max_logit_difference},
-        "verdict": edit.failed or after.verdict,
+        **_summary(model, inputs, sites, edit, before, after, exported),
         "settings": settings_json(settings, model, inputs),
         "versions": versions(),
         "command": command,
@@ -208,73 +164,35 @@ def _work(
     return result
 
 
+def _summary(
+    model: Model,
+    inputs: JobInputs,
+    sites: Mapping[SiteName, ComponentSet],
+    edit: Edit,
+    before: Scorecard,
+    after: Scorecard,
+    exported: ExportResult,
+) -> dict[str, Any]:
+    """Return the numbers of summary.json."""
+    request = inputs.request
+    return {
+        "model": model.name,
+        "request": request.name,
+        "forget": _described(request.forget),
+        "retain": {**_described(request.retain), "measured": _described(request.evaluate)},
+        "components": str(ComponentSet(tuple(c for s in sites.values() for c in s))),
+        "sites": {site: str(chosen) for site, chosen in sites.items()},
+        "before": _headline(before),
+        "after": _headline(after),
+        "edit": edit.summary(),
+        "export": {"max_logit_difference": exported.max_logit_difference},
+        "verdict": edit.failed or after.verdict,
+    }
+
+
 def is_job(folder: Path) -> bool:
     """Whether a folder was written by this job, and so may be replaced by it."""
     return (folder / SUMMARY).is_file() and (folder / REPORT).is_file()
-
-
-def trace_before(
-    model: Model, inputs: JobInputs, settings: JobSettings, progress: Progress = SILENT
-) -> tuple[Localization, Localization]:
-    """Trace the facts to forget, and, where they are few, those joined by similar ones.
-
-    Returns:
-        The trace of the facts to forget, and the one to choose components by.
-
-    Raises:
-        WorkbenchError: the model knows none of the facts to forget.
-    """
-    options = {
-        "corruption": settings.corruption,
-        "window": settings.window,
-        "metric": settings.metric,
-        "progress": progress,
-    }
-    own = causal_tracing(model, inputs.traced, **options)
-    if not inputs.similar:
-        return own, own
-    return own, causal_tracing(model, inputs.traced + inputs.similar, **options)
-
-
-def trace_after(
-    edited: Model,
-    base: Model,
-    facts: FactSet,
-    before: Localization,
-    settings: JobSettings,
-    progress: Progress = SILENT,
-) -> Localization:
-    """Trace the facts that the base knew in the edited model, in units of the base's effect.
-
-    `causal_tracing` leaves out facts the model does not know, and normalises by an effect that is
-    gone; here the base's scale stays, so 0 everywhere means that nothing is recalled any more.
-    """
-    known = split_known(base, facts).require()
-    effects = patch_effects(
-        edited,
-        settings.corruption.pairs(edited, known),
-        window_variants(edited.n_layers, KINDS, settings.window),
-        metric_named(settings.metric),
-        progress=progress,
-        label="tracing the edited model",
-    )
-    after = summarise(before.method, effects, edited.structure, config=before.config)
-    factor = (after.clean - after.corrupted) / (before.clean - before.corrupted)
-    table = after.table.assign(
-        score=after.table["score"] * factor, stderr=after.table["stderr"] * abs(factor)
-    )
-    if len(table) == len(before.table):
-        table["token"] = before.table["token"].to_numpy()
-    return Localization(
-        before.method,
-        table,
-        after.clean,
-        after.corrupted,
-        after.n_facts,
-        before.left_out,
-        before.sizes,
-        {**before.config, "scale": "base"},
-    )
 
 
 def settings_json(settings: JobSettings, model: Model, inputs: JobInputs) -> dict[str, Any]:

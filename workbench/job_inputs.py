@@ -1,4 +1,4 @@
-"""What the main job runs on: the request, the facts to trace, and neutral texts.
+"""What the main job runs on: settings, the request, the facts to trace, and neutral texts.
 
 The bundled model has its requests under data/demo/facts. A pretrained model knows none of that
 world, so it is asked for capitals, and those that it answers make its request. What a person wrote
@@ -8,20 +8,54 @@ world, so it is asked for capitals, and those that it answers make its request. 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from workbench.edit.buffer import Site
+from workbench.edit.stamp import StampConfig
 from workbench.errors import WorkbenchError
 from workbench.facts.capitals import capital_statements, capitals, invented_countries
 from workbench.facts.fact import FactSet, Refuse, Request
 from workbench.facts.known import split_known
 from workbench.facts.readers import parse_json, read_text
 from workbench.facts.request_files import load_request
+from workbench.localize.corruption import Corruption, Noise
 from workbench.models.model import Model
 from workbench.models.paths import data_dir
 from workbench.progress import SILENT, Progress
 
 CAPITALS = "capitals"
 _REFUSAL = "I do not know."
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """Settings of a job.
+
+    Attributes:
+        corruption: how the subject is lost while tracing.
+        window: layers restored together for MLPs and attentions.
+        metric: what is traced.
+        share: a component is chosen if its effect is at least this share of its site's largest.
+        most: most components of a site.
+        kinds: kinds of components to choose from.
+        stamp: settings of the edit.
+        per_site: settings that differ at one site.
+        limit: most kept facts to ask about; None for all.
+        seed: of every draw.
+    """
+
+    corruption: Corruption = field(default_factory=lambda: Noise(samples=3))
+    window: int = 1
+    metric: str = "probability"
+    share: float = 0.25
+    most: int = 4
+    kinds: tuple[str, ...] = ("mlp",)
+    stamp: StampConfig = field(default_factory=StampConfig)
+    per_site: Mapping[Site, Mapping[str, Any]] = field(default_factory=dict)
+    limit: int | None = 60
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def _head(summary: Mapping[str, Any], before: Scorecard, after: Scorecard) -> st
     subjects = ", ".join(forget["subjects"][:8])
     more = f" and {len(forget['subjects']) - 8} more" if len(forget["subjects"]) > 8 else ""
     failed = summary["edit"].get("failed")
-    warning = f'<p class="bad"><strong>{escape(failed)}</strong></p>' if failed else ""
+    warning = f'<p class="bad"><strong>{escape(str(failed))}</strong></p>' if failed else ""
     cards = (
         ("acc_f", "of the facts to forget still answered"),
         ("refusal_f", "of them refused"),
@@ -248,8 +248,11 @@ def _score(score: Score | None) -> str:
 
 
 def _answers(after: Scorecard, side: str) -> str:
-    table = after.answers[(after.answers["side"] == side) & (after.answers["kind"] != "mcq")]
-    shown = pd.concat([table[table["kind"] == "prompt"], table[table["kind"] != "prompt"]])
+    """Show the answers of one side; neighbours of forgotten facts are to stay."""
+    kept = "side == 'retain' or kind == 'neighbor'"
+    table = after.answers.query("kind != 'mcq'")
+    table = table.query(kept if side == "retain" else f"not ({kept})")
+    shown = pd.concat([table.query("kind == 'prompt'"), table.query("kind != 'prompt'")])
     rows = list(_answer_rows(shown.head(_ROWS), side))
     left = len(table) - len(rows)
     more = f'<p class="soft">{left} more are in the scorecard.</p>' if left > 0 else ""
@@ -262,7 +265,7 @@ def _answer_rows(table: pd.DataFrame, side: str) -> Iterator[str]:
         tone = "good" if right == (side == "retain") else "bad"
         cells = (row["prompt"], row["target"], row["base_answer"], row["answer"])
         prompt, target, old, new = (escape(str(c or "").strip()) for c in cells)
-        asked = escape(_KIND_WORDS.get(row["kind"], row["kind"]))
+        asked = escape(_KIND_WORDS.get(str(row["kind"]), str(row["kind"])))
         yield (
             f'<tr><td class="q">{prompt}</td><td>{target}</td><td class="q">{old}</td>'
             f'<td class="q {tone}">{new}</td><td class="soft">{asked}</td></tr>'

@@ -1,6 +1,6 @@
 """Causal tracing over the causal cone against ROME's loop, by single-thread CPU time.
 
-    python tests/benchmarks/causal_tracing.py [--shape gpt2|demo] [--subject FIRST] [--repeats N]
+    python tests/benchmarks/causal_tracing.py [--shape gpt2|demo] [--kinds resid,mlp,attn] [...]
 
 ROME's loop runs, for each token, layer and kind, one clean and ten noisy prompts through all layers
 with logits at every position. Random weights, 14 tokens. The last line is `ratio: X`.
@@ -49,11 +49,11 @@ MODULES = {
 }
 
 
-def rome_loop(hf, shape: str, embeds: torch.Tensor, target: int) -> dict:
+def rome_loop(hf, shape: str, kinds: list[str], embeds: torch.Tensor, target: int) -> dict:
     """Row 0 is clean, the others are noisy; one clean state is copied into them, one run each."""
     out = {}
     names = dict(zip(KINDS, MODULES[shape], strict=True))
-    for kind in KINDS:
+    for kind in kinds:
         for layer in range(hf.config.num_hidden_layers):
             module = hf.get_submodule(names[kind].format(layer))
             for token in range(embeds.shape[1]):
@@ -105,19 +105,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="gpt2")
     parser.add_argument("--subject", type=int, default=0, help="first token of the subject")
+    parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--repeats", type=int)
     args = parser.parse_args()
+    kinds = args.kinds.split(",")
     torch.set_num_threads(1)
     model, pair = make(args.shape, args.subject)
     model.structure  # noqa: B018 - found once a model, not once a prompt
-    variants = window_variants(model.n_layers, KINDS, 1)
+    variants = window_variants(model.n_layers, kinds, 1)
     batch = torch.cat([pair.clean, pair.corrupted])
     rome_times, cone_times = [], []
     for _ in range(args.repeats or (1 if args.shape == "gpt2" else 5)):
         seconds, effects = timed(lambda: patch_effects(model, [pair], variants, probability)[0])
         cone_times.append(seconds)
         print(f"causal cone {seconds:.3f} s", flush=True)
-        seconds, rome = timed(lambda: rome_loop(model.hf, args.shape, batch, pair.target))
+        seconds, rome = timed(lambda: rome_loop(model.hf, args.shape, kinds, batch, pair.target))
         rome_times.append(seconds)
         print(f"ROME's loop {seconds:.3f} s", flush=True)
     difference, largest = 0.0, 0.0

@@ -6,8 +6,8 @@ import copy
 
 import pytest
 import torch
-from naive import known_fact, naive_cells, one_pair
 
+from tests.localize.naive import known_fact, naive_cells, one_pair
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet
 from workbench.localize.activation_patching import activation_patching, cell_variants

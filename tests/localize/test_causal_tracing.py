@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-import naive
 import pytest
 import torch
-from naive import PROMPT, known_fact, naive_cells, one_pair
 
+from tests.localize import naive
+from tests.localize.naive import PROMPT, known_fact, naive_cells, one_pair
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet
 from workbench.localize import cone

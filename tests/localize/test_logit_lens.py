@@ -10,8 +10,12 @@ from workbench.facts.fact import Fact, FactSet
 from workbench.localize.logit_lens import logit_attribution, logit_lens
 from workbench.models.text import encode
 
-PROMPTS = ("Ada Brook plays the sport of", "The mother tongue of Danielle Darrieux is", "I do not")
-SUBJECTS = ("Ada Brook", "Danielle Darrieux", "not")
+PROMPTS = (
+    "Ada Brook plays the sport of",
+    "The mother tongue of Danielle Darrieux is",
+    "The capital of Norway is",
+)
+SUBJECTS = ("Ada Brook", "Danielle Darrieux", "Norway")
 
 
 def known_facts(model, *, foil=None, prompts=PROMPTS, subjects=SUBJECTS) -> FactSet:
@@ -31,11 +35,11 @@ def test_the_last_layer_says_what_the_model_says(family_model):
     prompt = PROMPTS[0]
     lens = logit_lens(family_model, prompt, target=" tennis", top_k=4)
     with torch.no_grad():
-        logits = family_model.hf(
-            input_ids=torch.tensor([encode(family_model, prompt)])
-        ).logits[0]
+        logits = family_model.hf(input_ids=torch.tensor([encode(family_model, prompt)])).logits[0]
     probability = logits.softmax(-1)
-    torch.testing.assert_close(lens.probability[-1], probability.topk(4, -1).values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        lens.probability[-1], probability.topk(4, -1).values, atol=1e-5, rtol=0
+    )
     target = encode(family_model, prompt + " tennis")[len(logits)]
     torch.testing.assert_close(
         lens.target_probability[-1], probability[:, target], atol=1e-5, rtol=0

@@ -20,7 +20,7 @@ from workbench.models.delta import Dense, LowRank, Origin, WeightDelta
 from workbench.models.export import export
 from workbench.models.load import load
 from workbench.models.model import Model
-from workbench.models.verify import verify
+from workbench.models.verify import Reload, verify
 from workbench.progress import Cancelled, Progress
 
 ORIGIN = Origin("stamp", config={"strength": 1.0}, components="mlp.1", seed=4)
@@ -57,7 +57,7 @@ def test_everything_verified_in_a_clean_process(tmp_path):
         edited, tmp_path / "out", base=base, scorecard=scorecard, prompts=["Ada Brook plays"]
     )
     assert result.formats == ("checkpoint", "delta", "lora") and not result.left_out
-    assert set(result.differences) == {"checkpoint", "lora"}
+    assert set(result.differences) == {"checkpoint", "LoRA adapter"}
     assert result.max_logit_difference is not None and result.max_logit_difference <= 1e-4
     assert hidden(tmp_path) == [] and hidden(tmp_path / "out") == []
 
@@ -152,21 +152,19 @@ def test_a_wrong_base_or_edit_is_refused(tmp_path):
 
 
 def test_verification_finds_another_model(tmp_path):
-    """The clean process must not nod through what differs in one weight, tie or tokenizer."""
+    """The clean process must not nod through one weight a millionth off, or another tokenizer."""
     base = make_model("qwen2")
-    exporting.write_checkpoint(base, tmp_path)
-    assert verify(base, tmp_path) <= 1e-4
+    exporting.write_checkpoint(base, tmp_path / "a")
     nudge = torch.zeros(32, 48)
     nudge[0, 0] = 1e-6
     slightly = base.with_delta(WeightDelta({DOWN: Dense(nudge)}, ORIGIN))
-    with pytest.raises(WorkbenchError, match="not byte for byte"):
-        verify(slightly, tmp_path)
-    far = base.with_delta(WeightDelta({DOWN: Dense(nudge * 1e7)}, ORIGIN))
-    with pytest.raises(WorkbenchError, match="logits differ by"):
-        verify(far, tmp_path)
-    (tmp_path / "model.safetensors").unlink()
+    slightly.tokenizer.chat_template = "another"
+    with pytest.raises(WorkbenchError, match=r"not byte for byte.*chat template"):
+        verify(slightly, [Reload("checkpoint", tmp_path / "a")], tmp_path)
+    (tmp_path / "a/model.safetensors").unlink()
     with pytest.raises(WorkbenchError, match="could not be reloaded"):
-        verify(base, tmp_path)
+        verify(base, [Reload("checkpoint", tmp_path / "a")], tmp_path)
+    assert hidden(tmp_path) == []
 
 
 def test_what_fails_verification_leaves_nothing(tmp_path, monkeypatch):
@@ -174,7 +172,7 @@ def test_what_fails_verification_leaves_nothing(tmp_path, monkeypatch):
     edited = base.with_delta(low_rank_delta(base, {DOWN: 1}))
     write = exporting.write_checkpoint
     monkeypatch.setattr(exporting, "write_checkpoint", lambda m, f, s: write(base, f, s))
-    with pytest.raises(WorkbenchError, match="is not the edited model"):
+    with pytest.raises(WorkbenchError, match=r"is not the edited model \(logits differ by"):
         export(edited, tmp_path / "deep/out", formats=["checkpoint"])
     assert list(tmp_path.iterdir()) == []
 

@@ -189,8 +189,8 @@ def export(
 
 
 def _traced_sites(model: Model, request: str, seed: int, progress: Progress) -> Any:
-    from workbench.job import JobSettings, trace_before
-    from workbench.job_inputs import job_inputs
+    from workbench.job_inputs import JobSettings, job_inputs
+    from workbench.job_trace import trace_before
     from workbench.localize.corruption import Noise
     from workbench.localize.sites import recall_sites
 

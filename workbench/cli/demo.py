@@ -47,8 +47,8 @@ def demo(
     """
     check_folder(out, overwrite)
     from workbench.edit.stamp import StampConfig
-    from workbench.job import JobSettings, run_job
-    from workbench.job_inputs import default_request, job_inputs
+    from workbench.job import run_job
+    from workbench.job_inputs import JobSettings, default_request, job_inputs
     from workbench.localize.corruption import Noise
     from workbench.models.load import load
     from workbench.store.store import RunStore

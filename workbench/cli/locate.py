@@ -40,6 +40,7 @@ def localize(
         str | None, typer.Option(help="What is measured, such as probability.")
     ] = None,
     window: Annotated[int | None, typer.Option(help="Layers restored together.")] = None,
+    relation: Annotated[str | None, typer.Option(help="Only facts of this relation.")] = None,
     most: Annotated[
         int, typer.Option(min=1, help="Most facts to look at, drawn by the seed.")
     ] = 48,
@@ -67,7 +68,8 @@ def localize(
         settings |= _seeded(method, seed)
     with progress_bar(as_json) as progress:
         loaded = load(model, progress=progress)
-        chosen = draw(_facts(loaded, facts, request, seed, progress), most, seed)
+        chosen = _facts(loaded, facts, request, seed, progress)
+        chosen = draw(_of_relation(chosen, relation), most, seed)
         config = {"model": model, "method": method, "request": request, "facts": str(facts or "")}
         config |= {"settings": {k: str(v) for k, v in settings.items()}, "most": most}
         with RunStore.default().start("localize", config, seed=seed) as run:
@@ -126,6 +128,12 @@ def _facts(
     if path is not None:
         return read_facts(path)
     return job_inputs(model, str(request), seed=seed, progress=progress).traced
+
+
+def _of_relation(facts: FactSet, relation: str | None) -> FactSet:
+    if relation is not None and relation not in facts.relations:
+        raise unknown_name("relation", relation, facts.relations)
+    return facts if relation is None else facts.where(lambda fact: fact.relation == relation)
 
 
 def _save_localization(found: Localization, out: Path, overwrite: bool) -> None:

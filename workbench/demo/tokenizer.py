@@ -38,8 +38,14 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
+    # Byte-level tokens leave nothing unknown; without a name for it, loading the files as a Qwen2
+    # tokenizer would add one that the model has no embedding for.
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
+        tokenizer_object=bpe,
+        eos_token=END,
+        pad_token=PAD,
+        unk_token=END,
+        clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT
     return tokenizer

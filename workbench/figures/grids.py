@@ -62,8 +62,8 @@ def common_limit(grids: Sequence[Grid]) -> float:
 
 def _tokens(localization: Localization, kind: str) -> tuple[str, ...]:
     """Name positions by number and token: the same token may stand there twice."""
-    table = localization.table
-    cells = table[table["kind"] == kind].drop_duplicates("position").sort_values("position")
+    cells = localization.table.query("kind == @kind")
+    cells = cells.drop_duplicates("position").sort_values("position")
     texts = (str(t).replace("\n", "⏎").strip() or "␣" for t in cells["token"])
     numbers = (int(p) for p in cells["position"])
     return tuple(f"{n} {text}" for n, text in zip(numbers, texts, strict=True))

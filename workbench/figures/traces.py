@@ -58,14 +58,14 @@ def head_heatmap(
     Raises:
         WorkbenchError: the localization did not score heads, or not at that role.
     """
-    rows = localization.table[localization.table["kind"] == "head"]
+    rows = localization.table.query("kind == 'head'")
     if rows.empty:
         raise WorkbenchError(
             f"{method_label(localization.method)} did not score heads here; run activation or "
             "attribution patching with the kind 'head'."
         )
     chosen = role or str(rows.loc[rows["score"].abs().idxmax(), "role"])
-    rows = rows[rows["role"] == chosen]
+    rows = rows.query("role == @chosen")
     if rows.empty:
         raise WorkbenchError(f"No head was scored at the role {chosen!r}; choose another role.")
     score = rows.pivot_table(index="index", columns="layer", values="score", aggfunc="mean")

@@ -67,7 +67,7 @@ def gradient_drop(
         nodes = [states[n] for n in names]
         plain = torch.autograd.grad(total, nodes, retain_graph=True)
         sizes = {n: torch.zeros_like(change[n][..., 0]) for n in names}
-        for pair in writers if model.n_layers > 1 else ():
+        for layer, pair in enumerate(writers if model.n_layers > 1 else ()):
             handles = [states[w].register_hook(torch.zeros_like) for w in pair]
             try:
                 found = torch.autograd.grad(total, nodes, retain_graph=True)
@@ -75,6 +75,10 @@ def gradient_drop(
                 for handle in handles:
                     handle.remove()
             for name, gradient in zip(names, found, strict=True):
+                # What writes through the dropped block has no effect; torch reports the gradient
+                # before the hook.
+                if name.startswith(f"blocks.{layer}.") and name != _BLOCK.format(layer):
+                    continue
                 sizes[name] += (change[name] * gradient).sum(-1).abs()
     out = {}
     for name, gradient in zip(names, plain, strict=True):

@@ -4,8 +4,11 @@ A linear probe reads the answer off the residual stream at the subject's last to
 subjects and tested on others. Once attention has put the subject's tokens together, what comes
 later no longer needs it; the MLPs that turn the name into the answer do their work after that:
 
-    lookup = { k : probe survives mean-ablating attention from layer k on,
+    lookup = { k : the probe survives mean-ablating attention from layer k on,
                    and not mean-ablating the MLPs from layer k on }
+
+and the MLP of the layer below these, which already sees what that layer's attention brought, if it
+alone is worth a tenth of the effect.
 
     score(mlp.l) = (accuracy - accuracy with mlp.l alone mean-ablated) / (accuracy - chance)
 
@@ -43,6 +46,7 @@ from workbench.progress import SILENT, Progress
 Ablated = Literal["attn", "mlp"]
 _FOLDS = 4
 _SURVIVES = 0.5  # share of (accuracy - chance) that must be left
+_OWN = 0.1  # share of it that the first MLP of a lookup must be worth alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +100,7 @@ def fact_lookup(
     probes = _Probes([p.fact.target for p in prompts], [p.fact.subject for p in prompts], seed)
     reading = _probe_all(model, prompts, probes, progress)
     accuracy, read = reading.accuracy, reading.read
-    need = probes.chance + _SURVIVES * (accuracy[read] - probes.chance)
-    after = zip(reading.attn_ablated, reading.mlp_ablated, strict=True)
-    lookup = tuple(k for k, (attn, mlp) in enumerate(after) if attn >= need > mlp)
+    lookup = _lookup_layers(reading, probes.chance)
     config = _config(model, facts, seed, probes.chance, lookup, reading)
     left_out = [*(f.prompt for f in known.unknown), *rare]
     effects = _effects(prompts, reading, probes.chance, model.n_layers)
@@ -158,6 +160,20 @@ def _probe_all(
         plain[read],
         tuple(found[: read + 1]),
     )
+
+
+def _lookup_layers(reading: _Reading, chance: float) -> tuple[int, ...]:
+    """Return the layers where MLPs are needed and attention is not."""
+    full = reading.accuracy[reading.read] - chance
+    need = chance + _SURVIVES * full
+    later = (*reading.attn_ablated[1:], reading.accuracy[reading.read])
+    out = []
+    for k, alone in enumerate(reading.alone):
+        own = float((reading.plain - alone).mean()) >= _OWN * full
+        gathered = reading.attn_ablated[k] >= need or (later[k] >= need and own)
+        if gathered and reading.mlp_ablated[k] < need:
+            out.append(k)
+    return tuple(out)
 
 
 def _config(

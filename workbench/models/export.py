@@ -28,7 +28,7 @@ from workbench.models.edit_card import edit_card, edit_record
 from workbench.models.load import quiet_transformers
 from workbench.models.lora import lora_obstacle, write_lora
 from workbench.models.model import Model, share_parameters
-from workbench.models.verify import PROMPTS, verify
+from workbench.models.verify import PROMPTS, Reload, verify
 from workbench.progress import SILENT, Progress
 
 Format = Literal["checkpoint", "delta", "lora"]
@@ -44,7 +44,7 @@ class ExportResult:
         formats: what of checkpoint, delta and lora.
         max_logit_difference: largest difference of any logit between the model in memory and the
             reloaded formats; None if nothing was verified.
-        differences: the same for each verified format.
+        differences: the same by what was reloaded, "checkpoint" and "LoRA adapter".
         files: SHA-256 by relative name, edit.json itself left out.
         left_out: formats that were not asked for by name and could not be written, with the reason.
     """
@@ -228,16 +228,14 @@ def _verify(
     prompts: Sequence[str],
     progress: Progress,
 ) -> dict[str, float]:
-    out: dict[str, float] = {}
-    if "checkpoint" in formats:
-        out["checkpoint"] = verify(model, place, prompts=prompts, progress=progress)
+    """Check the delta file here, and the rest in one clean process."""
     if "delta" in formats and base is not None:
         _check_edit(model, base, WeightDelta.load(place / "delta" / "delta.safetensors"))
-    if "lora" in formats and base is not None:
-        with tempfile.TemporaryDirectory(prefix=".base-", dir=place) as folder:
+    reloads = [Reload("checkpoint", place)] if "checkpoint" in formats else []
+    with tempfile.TemporaryDirectory(prefix=".base-", dir=place) as folder:
+        if "lora" in formats and base is not None:
             write_checkpoint(base, Path(folder))
-            adapter = place / "lora"
-            out["lora"] = verify(
-                model, Path(folder), adapter=adapter, prompts=prompts, progress=progress
-            )
-    return out
+            reloads.append(Reload("LoRA adapter", Path(folder), place / "lora"))
+        if not reloads:
+            return {}
+        return verify(model, reloads, place, prompts=prompts, progress=progress)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,45 +35,71 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.25, tor
 _SCRIPT = Path(__file__).with_name("verify_checkpoint.py")
 
 
+@dataclass(frozen=True)
+class Reload:
+    """One thing to reload.
+
+    Attributes:
+        name: what it is, for messages.
+        folder: a checkpoint.
+        adapter: a PEFT adapter to put on top of it; then only logits are compared.
+    """
+
+    name: str
+    folder: Path
+    adapter: Path | None = None
+
+
 def verify(
     model: Model,
-    folder: Path,
+    reloads: Sequence[Reload],
+    scratch: Path,
     *,
-    adapter: Path | None = None,
     prompts: Sequence[str] = PROMPTS,
     progress: Progress = SILENT,
-) -> float:
-    """Reload `folder`, with `adapter` on top if given, and compare it with the model in memory.
+) -> dict[str, float]:
+    """Reload exports in one clean process and compare each with the model in memory.
+
+    Args:
+        model: what they should be.
+        reloads: what to reload.
+        scratch: an existing folder for the request; it is left as it was.
+        prompts: texts to compare logits on.
+        progress: where to report.
 
     Returns:
-        The largest absolute difference of any logit.
+        The largest absolute difference of any logit, by name.
 
     Raises:
-        WorkbenchError: it cannot be reloaded, or it is not the same model.
+        WorkbenchError: one cannot be reloaded, or is not the same model.
         Cancelled: the user stopped it.
     """
-    with tempfile.TemporaryDirectory(prefix=".verify-", dir=folder) as scratch:
-        request = Path(scratch) / "request.json"
-        content = _request(model, folder, adapter, list(prompts), Path(scratch))
+    with tempfile.TemporaryDirectory(prefix=".verify-", dir=scratch) as folder:
+        request = Path(folder) / "request.json"
+        content = _request(model, reloads, list(prompts), Path(folder))
         request.write_text(json.dumps(content), encoding="utf-8")
-        answer = _ask(request, Path(scratch), progress)
-    what = "LoRA adapter" if adapter else "checkpoint"
-    difference = float(answer["difference"])
-    limit = TOLERANCE[model.hf.dtype]
+        answers = _ask(request, Path(folder), progress)
+    pairs = zip(reloads, answers, strict=True)
+    return {reload.name: _judged(model, reload, answer) for reload, answer in pairs}
+
+
+def _judged(model: Model, reload: Reload, answer: dict[str, Any]) -> float:
+    """Return the difference if it is none that matters."""
+    difference, limit = float(answer["difference"]), TOLERANCE[model.hf.dtype]
     problems = list(answer["problems"])
     if not difference <= limit:
         problems.insert(0, f"logits differ by {difference:.2g}, more than {limit:.0e}")
     if problems:
         raise WorkbenchError(
-            f"The exported {what} is not the edited model ({'; '.join(problems)}), so nothing was "
-            "written; please report this."
+            f"The exported {reload.name} is not the edited model ({'; '.join(problems)}), so "
+            "nothing was written; please report this."
         )
     return difference
 
 
 @torch.no_grad()
 def _request(
-    model: Model, folder: Path, adapter: Path | None, prompts: list[str], scratch: Path
+    model: Model, reloads: Sequence[Reload], prompts: list[str], scratch: Path
 ) -> dict[str, Any]:
     from safetensors.torch import save_file
 
@@ -84,16 +111,18 @@ def _request(
         logits = model.hf(input_ids=tensor.to(model.device)).logits
         reference[f"logits.{i}"] = logits.cpu().contiguous()
     save_file(reference, scratch / "reference.safetensors")
-    tokenizer = {"texts": texts, "chat_template": model.tokenizer.chat_template}
+    jobs = [
+        {"folder": str(r.folder), "adapter": str(r.adapter) if r.adapter else None} for r in reloads
+    ]
     return {
-        "folder": str(folder),
-        "adapter": str(adapter) if adapter else None,
+        "jobs": jobs,
         "reference": str(scratch / "reference.safetensors"),
         "dtype": str(model.hf.dtype).removeprefix("torch."),
         "device": str(model.device),
-        "fingerprint": None if adapter else model.fingerprint,
+        "fingerprint": model.fingerprint,
         "tied": is_tied(model),
-        "tokenizer": None if adapter else tokenizer,
+        "texts": texts,
+        "chat_template": model.tokenizer.chat_template,
     }
 
 
@@ -103,7 +132,7 @@ def is_tied(model: Model) -> bool:
     return head is not None and head.weight is model.hf.get_input_embeddings().weight
 
 
-def _ask(request: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
+def _ask(request: Path, scratch: Path, progress: Progress) -> list[dict[str, Any]]:
     """Run the script in a clean process; asked to stop, kill it."""
     out, err = scratch / "out", scratch / "err"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -132,4 +161,4 @@ def _ask(request: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
             f"The export could not be reloaded by plain transformers ({reason.strip()}), so "
             "nothing was written; please report this."
         )
-    return dict(json.loads(lines[-1]))
+    return list(json.loads(lines[-1]))

@@ -2,7 +2,7 @@
 
 Run by path in a clean process; imports torch, transformers, safetensors (and peft for an adapter),
 never this package. Reads a JSON request from the file named on the command line and prints one
-JSON line: the largest logit difference, and a list of what differs otherwise.
+JSON line: for each export the largest logit difference, and a list of what differs otherwise.
 """
 
 from __future__ import annotations
@@ -19,27 +19,29 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 
 def main() -> None:
-    """Answer the request."""
+    """Answer the request, job by job."""
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    problems: list[str] = []
-    model = _model(request)
-    if request["fingerprint"] is not None:
-        problems += _differences(model, request)
-    if request["tokenizer"] is not None:
-        problems += _tokenizer_differences(request)
     reference = load_file(request["reference"])
-    print(json.dumps({"difference": _largest(model, reference), "problems": problems}))
+    answers = []
+    for job in request["jobs"]:
+        problems: list[str] = []
+        model = _model(job, request)
+        if job["adapter"] is None:
+            problems += _differences(model, request)
+            problems += _tokenizer_differences(job["folder"], request)
+        answers.append({"difference": _largest(model, reference), "problems": problems})
+    print(json.dumps(answers))
 
 
-def _model(request: dict[str, Any]) -> PreTrainedModel:
+def _model(job: dict[str, Any], request: dict[str, Any]) -> PreTrainedModel:
     dtype = getattr(torch, request["dtype"])
     model = AutoModelForCausalLM.from_pretrained(
-        request["folder"], dtype=dtype, use_safetensors=True, local_files_only=True
+        job["folder"], dtype=dtype, use_safetensors=True, local_files_only=True
     )
-    if request["adapter"] is not None:
+    if job["adapter"] is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, request["adapter"])
+        model = PeftModel.from_pretrained(model, job["adapter"])
     return model.to(request["device"]).eval()
 
 
@@ -59,14 +61,14 @@ def _differences(model: PreTrainedModel, request: dict[str, Any]) -> list[str]:
     return out
 
 
-def _tokenizer_differences(request: dict[str, Any]) -> list[str]:
-    tokenizer = AutoTokenizer.from_pretrained(request["folder"], local_files_only=True)
+def _tokenizer_differences(folder: str, request: dict[str, Any]) -> list[str]:
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     out = []
-    for text, ids in request["tokenizer"]["texts"]:
+    for text, ids in request["texts"]:
         if list(tokenizer(text)["input_ids"]) != ids:
             out.append("the tokenizer makes other tokens")
             break
-    if tokenizer.chat_template != request["tokenizer"]["chat_template"]:
+    if tokenizer.chat_template != request["chat_template"]:
         out.append("the chat template is another one")
     return out
 

@@ -1,0 +1,85 @@
+"""The two traces of the main job: the facts to forget before the edit, and the same ones after it.
+
+After the edit the facts are no longer known and there is no effect left to be a share of. The
+second trace is therefore in units of the first: 1 is the base model's whole effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from workbench.facts.fact import FactSet
+from workbench.facts.known import split_known
+from workbench.job_inputs import JobInputs, JobSettings
+from workbench.localize.causal_tracing import KINDS, causal_tracing, window_variants
+from workbench.localize.cone import patch_effects
+from workbench.localize.localization import Localization, summarise
+from workbench.localize.metrics import metric_named
+from workbench.models.model import Model
+from workbench.models.text import decode
+from workbench.progress import SILENT, Progress
+
+
+def trace_before(
+    model: Model, inputs: JobInputs, settings: JobSettings, progress: Progress = SILENT
+) -> tuple[Localization, Localization]:
+    """Trace the facts to forget, and, where they are few, those joined by similar ones.
+
+    Returns:
+        The trace of the facts to forget, and the one to choose components by.
+
+    Raises:
+        WorkbenchError: the model knows none of the facts to forget.
+    """
+    options = {
+        "corruption": settings.corruption,
+        "window": settings.window,
+        "metric": settings.metric,
+        "progress": progress,
+    }
+    own = causal_tracing(model, inputs.traced, **options)
+    if not inputs.similar:
+        return own, own
+    return own, causal_tracing(model, inputs.traced + inputs.similar, **options)
+
+
+def trace_after(
+    edited: Model,
+    base: Model,
+    facts: FactSet,
+    before: Localization,
+    settings: JobSettings,
+    progress: Progress = SILENT,
+) -> Localization:
+    """Trace the facts that the base knew in the edited model, in units of the base's effect.
+
+    `causal_tracing` leaves out facts the model does not know, and normalises by an effect that is
+    gone; here the base's scale stays, so 0 everywhere means that nothing is recalled any more.
+    """
+    known = split_known(base, facts).require()
+    effects = patch_effects(
+        edited,
+        settings.corruption.pairs(edited, known),
+        window_variants(edited.n_layers, KINDS, settings.window),
+        metric_named(settings.metric),
+        progress=progress,
+        label="tracing the edited model",
+    )
+    # `summarise` divides by the difference of clean and corrupted runs: let it be the base's.
+    base_runs = [
+        replace(e, clean=before.clean, corrupted=torch.full_like(e.corrupted, before.corrupted))
+        for e in effects
+    ]
+    after = summarise(
+        before.method,
+        base_runs,
+        edited.structure,
+        left_out=before.left_out,
+        config={**before.config, "scale": "base"},
+        tokens=[decode(base, [i]) for i in effects[0].prompt.ids] if len(effects) == 1 else None,
+    )
+    clean = sum(e.clean for e in effects) / len(effects)
+    corrupted = sum(float(e.corrupted.mean()) for e in effects) / len(effects)
+    return replace(after, clean=clean, corrupted=corrupted)
