@@ -54,7 +54,7 @@ class JobSettings:
     kinds: tuple[str, ...] = ("mlp",)
     stamp: StampConfig = field(default_factory=StampConfig)
     per_site: Mapping[Site, Mapping[str, Any]] = field(default_factory=dict)
-    limit: int | None = 60
+    limit: int | None = 40
     seed: int = 0
 
 
@@ -79,7 +79,7 @@ def job_inputs(
     model: Model,
     name: str,
     *,
-    most: int = 48,
+    most: int = 16,
     enough: int = 16,
     seed: int = 0,
     progress: Progress = SILENT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,7 +128,8 @@ def _facts(
         raise WorkbenchError("Say which facts to localize: either --facts FILE or --request NAME.")
     if path is not None:
         return read_facts(path)
-    return job_inputs(model, str(request), seed=seed, progress=progress).traced
+    every = job_inputs(model, str(request), most=sys.maxsize, seed=seed, progress=progress)
+    return every.traced
 
 
 def _of_relation(facts: FactSet, relation: str | None) -> FactSet:

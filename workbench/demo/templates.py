@@ -214,7 +214,7 @@ def multiple_choice(ask: str, options: list[str]) -> str:
 def listed(options: list[str], letters: str = LETTERS) -> str:
     """Write options with their letters.
 
-    The letter stands behind its option: attention windows then bind the option to the letter's own
-    token, which is the one to be copied. With the letter in front, multiple choice stayed at chance.
+    The letter stands behind its option, so that attention windows bind the option to the letter's
+    own token, which is the one to be copied.
     """
     return ", ".join(f"{o} = {letter}" for letter, o in zip(letters, options, strict=True))

@@ -60,16 +60,17 @@ def subjects_by_relation(facts: FactSet) -> dict[str, tuple[str, ...]]:
 
 
 def site_rows(
-    model: Model, prompt: str, subject: str, site: Site, answer: str
+    model: Model, prompt: str, subject: str, site: Site, answer: str, tokens: int = 1
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the tokens to run and the positions of a site.
 
-    Subject site: the prompt up to the subject's last token, and that position. Answer site: the
-    prompt with an answer, and every position from the prompt's last token on.
+    Subject site: the prompt up to the subject's last token, and its last `tokens` tokens, the last
+    one first. Answer site: the prompt with an answer, and every position from the prompt's last
+    token on.
     """
     if site == "subject":
-        last = subject_span(model, prompt, subject)[1] - 1
-        return tuple(encode(model, prompt)[: last + 1]), (last,)
+        first, end = subject_span(model, prompt, subject)
+        return tuple(encode(model, prompt)[:end]), tuple(range(end - 1, first - 1, -1)[:tokens])
     ids = encode(model, prompt)
     tail = model.tokenizer(answer, add_special_tokens=False)["input_ids"] if answer else []
     return (*ids, *tail), tuple(range(len(ids) - 1, len(ids) + len(tail)))
@@ -83,6 +84,7 @@ def confusable_rows(
     count: int,
     weight: float,
     context_weight: float,
+    tokens: int,
     seed: int,
 ) -> Rows:
     """Return the site's positions in the forget set's wordings about subjects to keep.
@@ -94,6 +96,7 @@ def confusable_rows(
         count: number of prompts, drawn evenly over wordings.
         weight: weight of a site position.
         context_weight: weight of the prompt's other positions.
+        tokens: tokens of the subject that are the site.
         seed: seed of the draw.
     """
     names = subjects_by_relation(request.retain + request.unknown)
@@ -112,7 +115,7 @@ def confusable_rows(
         answers = generate(model, prompts, max_new_tokens=12, stop=None)
     sequences, picks, weights = [], [], []
     for (_, name), prompt, answer in zip(pairs, prompts, answers, strict=True):
-        ids, at = site_rows(model, prompt, name, site, answer)
+        ids, at = site_rows(model, prompt, name, site, answer, tokens)
         sequences.append(ids)
         picks.append(tuple(range(len(ids))))
         weights.append(tuple(weight if i in at else context_weight for i in range(len(ids))))

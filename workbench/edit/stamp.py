@@ -53,6 +53,7 @@ class StampConfig:
 
     Attributes:
         at: site of a plain component set; ignored where components are given per site.
+        tokens: how many of the subject's tokens, from its last backwards, the subject site has.
         target: target rule.
         solve: solver.
         strength: multiple of the asked change.
@@ -70,10 +71,11 @@ class StampConfig:
     """
 
     at: Site = "subject"
+    tokens: int = 3
     target: TargetName = "counterpart"
     solve: SolverName = "lstsq"
     strength: float = 1.0
-    weight: float = 1000.0
+    weight: float = 30.0
     ridge: float = 1e-4
     rank: int | None = None
     counterparts: int = 16
@@ -98,7 +100,7 @@ class StampConfig:
         ):
             if value not in known:
                 raise unknown_name(kind, value, known)
-        for name in ("weight", "ridge", "counterparts", "strength"):
+        for name in ("tokens", "weight", "ridge", "counterparts", "strength"):
             if not getattr(self, name) > 0:
                 raise WorkbenchError(f"{name} must be positive, not {getattr(self, name)}.")
         if self.rank is not None and self.rank < 1:
@@ -207,7 +209,14 @@ def _stage(
     """Solve every matrix of one site in layer order."""
     groups = matrices(model.structure, components)
     layers = sorted({g.layer for g in groups})
-    task = build_task(model, request, config.at, config.target, counterparts=config.counterparts)
+    task = build_task(
+        model,
+        request,
+        config.at,
+        config.target,
+        counterparts=config.counterparts,
+        tokens=config.tokens,
+    )
     forget = Stream(model, task.forget, layers, label="forget activations", progress=progress)
     reference = Stream(model, task.reference, layers, label="target activations", progress=progress)
     buffer = _retain_buffer(model, request, config)
@@ -240,6 +249,7 @@ def _retain_buffer(model: Model, request: Request, config: StampConfig) -> Rows:
         count=config.confusable,
         weight=config.confusable_weight,
         context_weight=config.context_weight,
+        tokens=config.tokens,
         seed=config.seed,
     )
     rows += context_rows(

@@ -90,7 +90,13 @@ class _Builder:
 
 
 def build_task(
-    model: Model, request: Request, site: Site, target: TargetName, *, counterparts: int
+    model: Model,
+    request: Request,
+    site: Site,
+    target: TargetName,
+    *,
+    counterparts: int,
+    tokens: int = 1,
 ) -> Task:
     """Build forget and reference rows of a target rule.
 
@@ -113,9 +119,11 @@ def build_task(
         for prompt in prompts_of(fact):
             key = _key(fact, prompt, site, target, model)
             answer = (fact.foil or "") if replace else request.behaviour.text  # type: ignore[union-attr]
-            row = site_rows(model, prompt, fact.subject, site, answer)
+            row = site_rows(model, prompt, fact.subject, site, answer, tokens)
             forget.add(row, key)
-            for other in _references(model, request, fact, prompt, site, target, counterparts):
+            for other in _references(
+                model, request, fact, prompt, site, target, counterparts, tokens
+            ):
                 reference.add(other, key)
     rows, group = forget.rows()
     references, reference_group = reference.rows()
@@ -145,6 +153,7 @@ def _references(
     site: Site,
     target: TargetName,
     counterparts: int,
+    tokens: int,
 ) -> Sequence[tuple[tuple[int, ...], tuple[int, ...]]]:
     form = form_of(fact, prompt)
     if target == "foil":
@@ -159,11 +168,11 @@ def _references(
         shown = "".join(
             f"{u.prompt}{refusal}{_turn_end(model)}" for u in list(request.unknown)[:counterparts]
         )
-        ids, picks = site_rows(model, prompt, fact.subject, site, refusal)
+        ids, picks = site_rows(model, prompt, fact.subject, site, refusal, tokens)
         lead = tuple(model.tokenizer(shown, add_special_tokens=False)["input_ids"])
         return [((*lead, *ids), tuple(p + len(lead) for p in picks))] if lead else []
     names = subjects_by_relation(request.unknown).get(fact.relation, ())[:counterparts]
-    return [site_rows(model, form.about(n), n, site, refusal) for n in names]
+    return [site_rows(model, form.about(n), n, site, refusal, tokens) for n in names]
 
 
 def _turn_end(model: Model) -> str:

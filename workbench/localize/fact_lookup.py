@@ -105,6 +105,7 @@ def fact_lookup(
     left_out = [*(f.prompt for f in known.unknown), *rare]
     effects = _effects(prompts, reading, probes.chance, model.n_layers)
     where = summarise("fact_lookup", effects, model.structure, left_out=left_out, config=config)
+    here = where.table["role"] == "last subject"  # nothing was ablated elsewhere
     return FactLookup(
         accuracy,
         reading.attn_ablated,
@@ -112,7 +113,7 @@ def fact_lookup(
         read,
         probes.chance,
         lookup,
-        _only_last_subject(where),
+        replace(where, table=where.table[here].reset_index(drop=True)),
     )
 
 
@@ -145,7 +146,8 @@ def _probe_all(
             "to find there; use causal tracing, or more facts."
         )
     jobs: list[tuple[Ablated, range]] = [("mlp", range(i, i + 1)) for i in layers[: read + 1]]
-    jobs += [(kind, range(k, read + 1)) for kind in ("attn", "mlp") for k in layers]
+    both: tuple[Ablated, ...] = ("attn", "mlp")
+    jobs += [(kind, range(k, read + 1)) for kind in both for k in layers]
     found: list[NDArray[np.float64]] = []
     for kind, span in progress.track(jobs, "probing with ablation"):
         # Ablating only layers above `read` changes nothing there.
@@ -177,21 +179,14 @@ def _lookup_layers(reading: _Reading, chance: float) -> tuple[int, ...]:
 
 
 def _config(
-    model: Model,
-    facts: FactSet,
-    seed: int,
-    chance: float,
-    lookup: Sequence[int],
-    reading: _Reading,
+    model: Model, facts: FactSet, seed: int, chance: float, layers: Sequence[int], reading: _Reading
 ) -> dict[str, Any]:
+    kept = ("read", "accuracy", "attn_ablated", "mlp_ablated")
     return {
         "seed": seed,
         "chance": chance,
-        "layers": list(lookup),
-        "read": reading.read,
-        "accuracy": list(reading.accuracy),
-        "attn_ablated": list(reading.attn_ablated),
-        "mlp_ablated": list(reading.mlp_ablated),
+        "layers": list(layers),
+        **{name: getattr(reading, name) for name in kept},
         "model": model.name,
         "model_fingerprint": model.fingerprint,
         "facts_fingerprint": facts.fingerprint,
@@ -301,9 +296,3 @@ def _effects(
             cells["mlp", layer, -1] = cell
         out.append(FactEffects(prompt, float(reading.plain[n]), torch.tensor([chance]), cells))
     return out
-
-
-def _only_last_subject(where: Localization) -> Localization:
-    """Drop the roles at which nothing was ablated."""
-    table = where.table[where.table["role"] == "last subject"].reset_index(drop=True)
-    return replace(where, table=table)

@@ -90,10 +90,11 @@ class Localization:
             )
         if index is not None:
             rows = rows[rows["index"] == index]
-        by_position = (rows["position"] >= 0).all()
+        by_position = bool((rows["position"] >= 0).all())
         column = "position" if by_position else "role"
         grid = rows.pivot_table(index="layer", columns=column, values=value, aggfunc="sum")
-        return grid if by_position else grid[[r for r in ROLES if r in grid.columns]]
+        columns = list(grid.columns) if by_position else [r for r in ROLES if r in grid.columns]
+        return pd.DataFrame(grid[columns])
 
     def ranking(
         self,

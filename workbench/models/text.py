@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -142,7 +143,7 @@ def _last_logits(model: Model, batch: Batch) -> Float[Tensor, "batch vocab"]:
 
 def unembed(model: Model, hidden: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
     """Map the final, normalised residual stream to logits, soft cap included."""
-    head = model.hf.get_output_embeddings()
+    head: Any = model.hf.get_output_embeddings()
     logits = head(hidden)
     cap = getattr(model.config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
@@ -219,7 +220,8 @@ def greedy_tokens(model: Model, batch: Batch, max_new_tokens: int) -> Int[Tensor
 def end_tokens(model: Model) -> set[int]:
     """Return the tokens that end an answer: the tokenizer's and the generation config's."""
     config = getattr(model.hf, "generation_config", None)
-    ends = {model.tokenizer.eos_token_id}
+    ends: set[Any] = set()
+    ends.add(model.tokenizer.eos_token_id)
     configured = getattr(config, "eos_token_id", None)
     ends |= set(configured) if isinstance(configured, (list, tuple)) else {configured}
     return {e for e in ends if isinstance(e, int)}

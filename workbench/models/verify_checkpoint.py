@@ -35,7 +35,7 @@ def main() -> None:
 
 def _model(job: dict[str, Any], request: dict[str, Any]) -> PreTrainedModel:
     dtype = getattr(torch, request["dtype"])
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         job["folder"], dtype=dtype, use_safetensors=True, local_files_only=True
     )
     if job["adapter"] is not None:
