@@ -154,7 +154,11 @@ def test_the_whole_demo_on_a_folder(tmp_path: Path) -> None:
 
 def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
     request, out = request_file(tmp_path), tmp_path / "demo"
-    code = "from workbench.cli import main; main()"
+    # Started by a job that ignores the signal, the process would ignore it too.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from workbench.cli import main; main()"
+    )
     arguments = ["demo", "--model", tiny_folder(), "--request", request, "--out", out]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],

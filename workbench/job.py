@@ -124,9 +124,10 @@ def _work(
     """Do every step in an unfinished folder; see `run_job`."""
     request, cards = inputs.request, {"neutral": inputs.neutral, "limit": settings.limit}
     trace, basis = trace_before(model, inputs, settings, progress)
-    sites = recall_sites(
+    found = recall_sites(
         basis, share=settings.share, most=settings.most, kinds=tuple(settings.kinds)
     )
+    sites = {site: found[site] for site in settings.at if site in found} or found
     edit = stamp(
         model, request, sites, settings.stamp, per_site=settings.per_site, progress=progress
     )

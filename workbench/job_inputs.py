@@ -40,6 +40,8 @@ class JobSettings:
         share: a component is chosen if its effect is at least this share of its site's largest.
         most: most components of a site.
         kinds: kinds of components to choose from.
+        at: sites to edit, those that the trace finds; all of its sites if it finds none of these.
+            The subject site alone forgets as well as both together, at less harm.
         stamp: settings of the edit.
         per_site: settings that differ at one site.
         limit: most kept facts to ask about; None for all.
@@ -52,6 +54,7 @@ class JobSettings:
     share: float = 0.25
     most: int = 4
     kinds: tuple[str, ...] = ("mlp",)
+    at: tuple[Site, ...] = ("subject",)
     stamp: StampConfig = field(default_factory=StampConfig)
     per_site: Mapping[Site, Mapping[str, Any]] = field(default_factory=dict)
     limit: int | None = 40

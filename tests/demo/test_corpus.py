@@ -78,19 +78,26 @@ def test_letters_name_the_right_option(documents):
         for (prompt, _), (answer, _) in zip(document[::2], document[1::2], strict=False):
             if not prompt.endswith("\nLetter:") or answer == t.REFUSAL:
                 continue
-            letter = answer.strip(" .")
-            listed = prompt.strip("\n").splitlines()[0]
-            option = listed.split(f"{letter}) ")[1].split(f" {chr(ord(letter) + 1)}) ")[0]
-            stated = listed.startswith("Which letter is")
-            entity = next((e for e in WORLD.entities if f"{e.name}" in listed), None)
-            assert stated or entity is not None
-            if not stated:
-                named = [e for e in WORLD.entities if e.name in listed.split("?")[0]]
-                assert any(option in e.values.values() for e in named)
+            ask, options = prompt.strip("\n").splitlines()[0].split("? ", 1)
+            pairs = dict(pair.split(" = ")[::-1] for pair in options.split(", "))
+            assert sorted(pairs) == list("ABCD")
+            option = pairs[answer.strip(" .")]
+            if ask.startswith("Which letter is"):
+                assert ask == f"Which letter is {option}"
             else:
-                assert listed.startswith(f"Which letter is {option}?")
+                named = [e for e in WORLD.entities if e.name in ask]
+                assert any(option in e.values.values() for e in named)
             seen += 1
     assert seen > 300
+
+
+def test_lists_repeat_their_pairs(documents):
+    lists = [d for d in documents if " = A" in d[0][0] and len(d) == 9]
+    assert len(lists) > 50
+    for document in lists:
+        first = document[0][0].rstrip(".").split(", ")
+        again = ["".join(piece for piece, _ in document[i : i + 2]) for i in range(1, 9, 2)]
+        assert sorted(a.strip(" ,") for a in again) == sorted(first)
 
 
 def test_neutral_texts_name_nobody():

@@ -111,7 +111,7 @@ def test_a_small_perturbation_is_patched_to_first_order(tiny, variant):
 def test_path_gradients_of_the_embeddings_sum_to_the_whole_effect(tiny):
     pair = make_pair(tiny, size=0.3)
     (group,) = groups([pair])
-    gradient = path_gradients(tiny, group, [], logit_difference, 60)["embed"]
+    gradient = path_gradients(tiny, group, ["embed"], logit_difference, 60)["embed"]
     change = group.clean[group.fact] - group.corrupted
     found = (change * gradient).sum((-1, -2))
     (effects,) = attribute(tiny, [pair], metric=logit_difference, variant="atp", kinds=("mlp",))

@@ -145,9 +145,9 @@ def _probe_all(
             f"(accuracy {accuracy[read]:.2f}, chance {probes.chance:.2f}), so there is no lookup "
             "to find there; use causal tracing, or more facts."
         )
-    jobs: list[tuple[Ablated, range]] = [("mlp", range(i, i + 1)) for i in layers[: read + 1]]
     both: tuple[Ablated, ...] = ("attn", "mlp")
-    jobs += [(kind, range(k, read + 1)) for kind in both for k in layers]
+    jobs: list[tuple[Ablated, range]] = [("mlp", range(i, i + 1)) for i in layers[: read + 1]]
+    jobs.extend((kind, range(k, read + 1)) for kind in both for k in layers)
     found: list[NDArray[np.float64]] = []
     for kind, span in progress.track(jobs, "probing with ablation"):
         # Ablating only layers above `read` changes nothing there.

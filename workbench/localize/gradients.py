@@ -147,14 +147,14 @@ def run_with_gradients(
     """Run rows that belong to the group's corrupted ones.
 
     Returns:
-        The metric of each row, the states at `names`, and d metric / d state; the gradient of the
-        embeddings themselves stands under "embed".
+        The metric of each row, the states at `names`, and d metric / d state. The name "embed"
+        stands for the embeddings themselves.
     """
     with torch.enable_grad():
         leaf = embeddings.detach().requires_grad_()
-        logits, states = run(model, leaf, names)
+        logits, states = run(model, leaf, [n for n in names if n != "embed"])
         values = group.measure(metric, logits, group.fact)
-        nodes = {"embed": leaf, **states}
+        nodes = {name: leaf if name == "embed" else states[name] for name in names}
         found = torch.autograd.grad(values.sum(), list(nodes.values()))
     gradients = dict(zip(nodes, found, strict=True))
     return values.detach(), {n: s.detach() for n, s in states.items()}, gradients

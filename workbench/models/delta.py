@@ -22,6 +22,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 
 FORMAT = "workbench-delta-1"
+_HEADER = "workbench"
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +177,9 @@ class WeightDelta:
                 tensors[f"{name}::left"], tensors[f"{name}::right"] = update.left, update.right
             else:
                 tensors[name] = update.value
-        metadata = {"format": FORMAT, "origin": json.dumps(self.origin.to_json())}
+        # One entry only: safetensors writes several in an order that changes from run to run.
+        header = {"format": FORMAT, "origin": self.origin.to_json()}
+        metadata = {_HEADER: json.dumps(header, sort_keys=True)}
         path = Path(path)
         part = path.with_name(path.name + ".part")
         try:
@@ -208,7 +211,8 @@ class WeightDelta:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise WorkbenchError(f"{path} is not a readable safetensors file ({error}).") from error
-        if metadata.get("format") != FORMAT:
+        header = json.loads(metadata.get(_HEADER, "{}"))
+        if header.get("format") != FORMAT:
             raise WorkbenchError(f"{path} is not a delta that this workbench wrote.")
         updates: dict[str, Update] = {}
         for key, tensor in tensors.items():
@@ -217,7 +221,7 @@ class WeightDelta:
                 updates[name] = LowRank(tensor, tensors[f"{name}::right"])
             elif not side:
                 updates[name] = Dense(tensor)
-        return WeightDelta(updates, Origin.from_json(json.loads(metadata["origin"])))
+        return WeightDelta(updates, Origin.from_json(header["origin"]))
 
 
 def total(deltas: list[WeightDelta]) -> WeightDelta:

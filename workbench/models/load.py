@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.models.atomic import recover
@@ -66,7 +68,9 @@ def load(
     hf = _load_weights(folder, DTYPES[dtype])
     progress.step(2, 3, f"loading {name}")
     _check_values(hf, tokenizer, folder)
-    model = Model(hf.to(where), tokenizer, str(name))
+    module: nn.Module = hf
+    module.to(where)
+    model = Model(hf, tokenizer, str(name))
     progress.step(3, 3, f"loading {name}")
     return model
 
@@ -142,7 +146,7 @@ def quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     logging.disable_progress_bar()
     try:
         yield
@@ -171,9 +175,10 @@ def _bundled(name: str) -> Path:
 def _load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
+    load_pretrained: Any = AutoModelForCausalLM.from_pretrained  # typed without the loading info
     try:
         with quiet_transformers():
-            hf, info = AutoModelForCausalLM.from_pretrained(
+            hf, info = load_pretrained(
                 folder,
                 dtype=dtype,
                 use_safetensors=True,
@@ -209,7 +214,7 @@ def _check_values(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
                 f"The weights of {folder} hold NaN or infinite values in {name}; use an undamaged "
                 "checkpoint, or a wider dtype such as float32."
             )
-    rows = hf.get_input_embeddings().weight.shape[0]
+    rows = hf.get_input_embeddings().get_parameter("weight").shape[0]
     if len(tokenizer) > rows:
         raise WorkbenchError(
             f"The tokenizer in {folder} makes {len(tokenizer)} tokens but the model has only "

