@@ -177,6 +177,22 @@ def test_what_fails_verification_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_adapter_beyond_the_tolerance_is_left_out(tmp_path, monkeypatch):
+    base = make_model("qwen2")
+    edited = base.with_delta(low_rank_delta(base, {DOWN: 2}))
+    write = exporting.write_lora
+    monkeypatch.setattr(
+        exporting, "write_lora", lambda m, d, f, base: write(m, d * 1.01, f, base=base)
+    )
+    result = export(edited, tmp_path / "out", base=base)
+    assert result.formats == ("checkpoint", "delta") and set(result.differences) == {"checkpoint"}
+    assert "more than 1e-04" in result.left_out["lora"]
+    assert not (tmp_path / "out/lora").exists()
+    assert not any(name.startswith("lora") for name in result.files)
+    with pytest.raises(WorkbenchError, match="LoRA adapter is not the edited model"):
+        export(edited, tmp_path / "no", base=base, formats=["lora"])
+
+
 def test_cancelled_while_verifying(tmp_path):
     seen = []
     progress = Progress(

@@ -78,10 +78,12 @@ def forked(work: Callable[[], None]) -> int:
     child = os.fork()
     if child:
         return child
+    code = 1
     try:
         work()
+        code = 0
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def die_before(step: int) -> None:
@@ -135,6 +137,7 @@ def main(how: str, swap: str, target: Path) -> None:
 
     def judge(child: int) -> str:
         code = os.waitpid(child, 0)[1]
+        assert code in (0, signal.SIGKILL), code
         leftover = any(p.name.startswith(".") for p in target.parent.iterdir())
         atomic.recover(target.parent)
         assert not any(p.name.startswith(".") for p in target.parent.iterdir())

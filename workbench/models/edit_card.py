@@ -76,7 +76,7 @@ def _what(model: Model, delta: WeightDelta | None) -> str:
         lines.append(f"{i}. Method `{origin.method}`, components `{origin.components}`.")
         settings = json.dumps(dict(origin.config), ensure_ascii=False, sort_keys=True)
         lines.append(f"   Settings: `{settings}`, seed {origin.seed}.")
-    lines += ["", f"{len(delta.updates)} parameters differ from the base; every other is the same:"]
+    lines += ["", "These parameters differ from the base; every other is the same:"]
     lines += [f"- `{name}`" for name in sorted(delta.updates)]
     return "\n".join(lines)
 

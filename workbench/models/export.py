@@ -13,6 +13,7 @@ what was there before, or all of the new.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from workbench.models.edit_card import edit_card, edit_record
 from workbench.models.load import quiet_transformers
 from workbench.models.lora import lora_obstacle, write_lora
 from workbench.models.model import Model, share_parameters
-from workbench.models.verify import PROMPTS, Reload, verify
+from workbench.models.verify import PROMPTS, TOLERANCE, Reload, verify
 from workbench.progress import SILENT, Progress
 
 Format = Literal["checkpoint", "delta", "lora"]
@@ -106,7 +107,9 @@ def export(
             _write(model, base, delta, chosen, place, max_shard)
             progress.step(1, 3, "verifying the export")
             if verified:
-                differences = _verify(model, base, chosen, place, texts, progress)
+                optional = formats is None
+                differences = _verify(model, base, chosen, place, texts, optional, progress)
+                chosen = _drop_inexact(model, place, chosen, differences, left_out)
             progress.step(2, 3, "writing the edit card")
             card = edit_card(model, delta, scorecard, chosen)
             (place / "README.md").write_text(card, encoding="utf-8")
@@ -226,6 +229,7 @@ def _verify(
     formats: Sequence[str],
     place: Path,
     prompts: Sequence[str],
+    optional: bool,
     progress: Progress,
 ) -> dict[str, float]:
     """Check the delta file here, and the rest in one clean process."""
@@ -235,7 +239,27 @@ def _verify(
     with tempfile.TemporaryDirectory(prefix=".base-", dir=place) as folder:
         if "lora" in formats and base is not None:
             write_checkpoint(base, Path(folder))
-            reloads.append(Reload("LoRA adapter", Path(folder), place / "lora"))
+            reloads.append(Reload("LoRA adapter", Path(folder), place / "lora", optional))
         if not reloads:
             return {}
         return verify(model, reloads, place, prompts=prompts, progress=progress)
+
+
+def _drop_inexact(
+    model: Model,
+    place: Path,
+    formats: tuple[str, ...],
+    differences: dict[str, float],
+    left_out: dict[str, str],
+) -> tuple[str, ...]:
+    """Take away an adapter, not asked for by name, that rounding moved beyond the tolerance."""
+    difference, limit = differences.get("LoRA adapter", 0.0), TOLERANCE[model.hf.dtype]
+    if difference <= limit:
+        return formats
+    del differences["LoRA adapter"]
+    shutil.rmtree(place / "lora")
+    left_out["lora"] = (
+        f"The logits with the LoRA adapter differ by {difference:.2g}, more than {limit:.0e}, so "
+        "it was left out; use the checkpoint."
+    )
+    return tuple(f for f in formats if f != "lora")
