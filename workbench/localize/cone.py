@@ -43,6 +43,7 @@ from workbench.localize.runs import (
     behind,
     entry_states,
     first_of,
+    last_logits,
     record,
     rows_of,
     stream_of,
@@ -53,7 +54,7 @@ from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
 
 Direction = Literal["denoising", "noising"]
-_MAX_TOKENS = 8192  # tokens in one sweep
+_MAX_TOKENS = 4096  # tokens in one sweep
 _MAX_LOGITS = 1 << 26
 
 
@@ -223,14 +224,12 @@ def _sweep(
 def _run_from(parts: Parts, base: Run, t: int) -> Float[Tensor, "row vocab"]:
     """Drive the model over positions >= t, with one row of the base to carry the hooks."""
     past = [_BasePast(keys[:, :, :t], values[:, :, :t]) for keys, values in base.past]
-    out = parts.hf(
+    return last_logits(
+        parts,
         inputs_embeds=base.embeds[:1, t:],
         position_ids=torch.arange(t, base.embeds.shape[1], device=base.embeds.device)[None],
         past_key_values=Cache(layers=past),  # type: ignore[arg-type]
-        use_cache=True,
-        logits_to_keep=1,
     )
-    return out.logits[:, -1]
 
 
 def _patch_windows(

@@ -181,12 +181,13 @@ def _lookup_layers(reading: _Reading, chance: float) -> tuple[int, ...]:
 def _config(
     model: Model, facts: FactSet, seed: int, chance: float, layers: Sequence[int], reading: _Reading
 ) -> dict[str, Any]:
-    kept = ("read", "accuracy", "attn_ablated", "mlp_ablated")
+    kept = ("accuracy", "attn_ablated", "mlp_ablated")
     return {
         "seed": seed,
         "chance": chance,
         "layers": list(layers),
-        **{name: getattr(reading, name) for name in kept},
+        "read": reading.read,
+        **{name: list(getattr(reading, name)) for name in kept},
         "model": model.name,
         "model_fingerprint": model.fingerprint,
         "facts_fingerprint": facts.fingerprint,

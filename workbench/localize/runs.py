@@ -98,11 +98,25 @@ def record(parts: Parts, embeds: Float[Tensor, "row pos d_model"]) -> Run:
             behind(hooks, attn_out, keep_attn)
             behind(hooks, mlp_out, lambda m, args, out: outputs["mlp"].append(out))
         behind(hooks, parts.blocks[-1], lambda m, args, out: stream.append(first_of(out)))
-        out = parts.hf(
-            inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
+        logits = last_logits(parts, inputs_embeds=embeds, past_key_values=cache)
     past = [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[attr-defined]
-    return Run(embeds, stream, outputs, past, out.logits[:, -1])  # type: ignore[arg-type]
+    return Run(embeds, stream, outputs, past, logits)  # type: ignore[arg-type]
+
+
+def last_logits(parts: Parts, **inputs: Any) -> Float[Tensor, "row vocab"]:
+    """Run the model and unembed the last position of each row.
+
+    The slice of last positions is made contiguous: as a view it would be multiplied row by row,
+    at several times the cost of everything else.
+    """
+
+    def gather(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return (args[0].contiguous(), *args[1:]), kwargs
+
+    with ExitStack() as hooks:
+        before(hooks, parts.hf.get_output_embeddings(), gather)
+        out = parts.hf(**inputs, use_cache=True, logits_to_keep=1)
+    return out.logits[:, -1]
 
 
 def entry_states(

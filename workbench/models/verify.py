@@ -82,7 +82,6 @@ def verify(
         content = _request(model, reloads, list(prompts), Path(folder))
         request.write_text(json.dumps(content), encoding="utf-8")
         answers = _ask(request, Path(folder), progress)
-    pairs = zip(reloads, answers, strict=True)
     limit = TOLERANCE[model.hf.dtype]
     out = {}
     for reload, answer in zip(reloads, answers, strict=True):
