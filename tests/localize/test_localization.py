@@ -11,7 +11,7 @@ import torch
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet
 from workbench.facts.prompts import Prompt
-from workbench.localize.corruption import Noise, Replacement, distinguish
+from workbench.localize.corruption import Noise, Replacement, distinguish, left_out
 from workbench.localize.localization import FactEffects, Localization, summarise
 from workbench.localize.metrics import (
     log_probability,
@@ -184,6 +184,10 @@ def test_replacement_takes_another_subject_of_as_many_tokens(tiny):
     torch.testing.assert_close(second.corrupted, first.clean)
     with pytest.raises(WorkbenchError, match="corrupt with noise"):
         Replacement().pairs(tiny, FactSet((facts[0],)))
+    lone = Fact("Danielle Darrieux", "Danielle Darrieux plays", " golf")
+    pairs = Replacement().pairs(tiny, facts + FactSet((lone,)))
+    assert [pair.prompt.fact for pair in pairs] == list(facts)
+    assert left_out(facts + FactSet((lone,)), pairs) == (lone.prompt,)
 
 
 def test_shared_beginnings_of_target_and_foil_move_into_the_prompt():

@@ -33,7 +33,7 @@ from workbench.facts.fact import FactSet
 from workbench.facts.known import split_known
 from workbench.localize.agreement import agreement
 from workbench.localize.atp_star import gradient_drop, query_key_effects
-from workbench.localize.corruption import Corruption, Pair, Replacement
+from workbench.localize.corruption import Corruption, Pair, Replacement, left_out
 from workbench.localize.gradients import (
     HOOKS,
     Group,
@@ -98,8 +98,7 @@ def attribution_patching(
         raise WorkbenchError(
             f"Exact patching exchanges a head's output, not its {heads}; leave out verify or heads."
         )
-    known = split_known(model, facts, progress=progress)
-    used = known.require()
+    used = split_known(model, facts, progress=progress).require()
     chosen = metric or ("logit_difference" if all(f.foil for f in used) else "probability")
     pairs = corruption.pairs(model, used)
     effects = attribute(
@@ -124,12 +123,11 @@ def attribution_patching(
         "facts_fingerprint": facts.fingerprint,
     }
     tokens = [model.tokenizer.decode([i]) for i in pairs[0].prompt.ids] if len(pairs) == 1 else None
-    left_out = [f.prompt for f in known.unknown]
     found = summarise(
         "attribution_patching",
         effects,
         model.structure,
-        left_out=left_out,
+        left_out=left_out(facts, pairs),
         config=config,
         tokens=tokens,
     )

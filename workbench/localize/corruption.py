@@ -104,10 +104,10 @@ class Replacement:
     name: CorruptionName = "replace"
 
     def pairs(self, model: Model, facts: FactSet) -> list[Pair]:
-        """Build one pair per fact.
+        """Build one pair per fact; facts whose subject's length no other has are left out.
 
         Raises:
-            WorkbenchError: no other subject of the set has as many tokens.
+            WorkbenchError: that leaves no fact at all.
         """
         prompts = [distinguish(tokenize(model, f)) for f in facts]
         embed = model.hf.get_input_embeddings()
@@ -115,6 +115,8 @@ class Replacement:
         out = []
         for prompt in prompts:
             others = self._others(prompt, prompts)
+            if not others:
+                continue
             chosen = pick.sample(others, min(self.samples, len(others)))
             first, end = prompt.subject
             clean_ids = _ids(model, prompt)
@@ -122,6 +124,11 @@ class Replacement:
             ids[:, first:end] = torch.tensor(chosen, device=ids.device)
             with torch.no_grad():
                 out.append(_pair(model, prompt, embed(clean_ids)[None], embed(ids)))
+        if not out:
+            raise WorkbenchError(
+                "No subject has as many tokens as another one, so none can be replaced; add facts "
+                "about more subjects, or corrupt with noise."
+            )
         return out
 
     @staticmethod
@@ -132,16 +139,16 @@ class Replacement:
         own, length = span(prompt), len(span(prompt))
         same = [p for p in prompts if len(span(p)) == length and span(p) != own]
         other_answer = [p for p in same if p.fact.target != prompt.fact.target]
-        out = sorted({span(p) for p in (other_answer or same)})
-        if not out:
-            raise WorkbenchError(
-                f"No other subject has as many tokens ({length}) as {prompt.fact.subject!r}, so it "
-                "cannot be replaced; add facts about more subjects, or corrupt with noise."
-            )
-        return out
+        return sorted({span(p) for p in (other_answer or same)})
 
 
 Corruption = Noise | Replacement
+
+
+def left_out(facts: FactSet, pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Return the prompts of the facts that have no pair: unknown, or not to be corrupted."""
+    used = {pair.prompt.fact for pair in pairs}
+    return tuple(fact.prompt for fact in facts if fact not in used)
 
 
 def distinguish(prompt: Prompt) -> Prompt:

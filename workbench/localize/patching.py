@@ -13,7 +13,7 @@ from typing import Any
 from workbench.facts.fact import FactSet
 from workbench.facts.known import split_known
 from workbench.localize.cone import Direction, Variant, patch_effects
-from workbench.localize.corruption import Corruption
+from workbench.localize.corruption import Corruption, left_out
 from workbench.localize.localization import Localization, summarise
 from workbench.localize.metrics import metric_named
 from workbench.models.model import Model
@@ -34,8 +34,7 @@ def localize_cells(
     progress: Progress = SILENT,
 ) -> Localization:
     """Patch all variants for the facts the model knows; without a metric, take what foils allow."""
-    split = split_known(model, facts, progress=progress)
-    known = split.require()
+    known = split_known(model, facts, progress=progress).require()
     if metric is None:
         foils = all(fact.foil is not None for fact in known)
         metric = "logit_difference" if foils else "probability"
@@ -61,7 +60,7 @@ def localize_cells(
         method,
         effects,
         model.structure,
-        left_out=[fact.prompt for fact in split.unknown],
+        left_out=left_out(facts, pairs),
         config=origin | {"metric": metric},
         tokens=[decode(model, [i]) for i in ids] if len(effects) == 1 else None,
     )
