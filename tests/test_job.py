@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_tokenizer
 from tiny_files import known_facts, request_file, tiny_folder
 from transformers import AutoModelForCausalLM
 
 from workbench.edit.stamp import StampConfig
 from workbench.errors import WorkbenchError
+from workbench.facts.accepted import accepted
+from workbench.facts.everyday import everyday_questions
 from workbench.facts.fact import FactSet
 from workbench.job import JobResult, run_job
 from workbench.job_inputs import JobInputs, JobSettings, draw, job_inputs, neutral_texts
@@ -170,6 +173,18 @@ def test_drawing_is_seeded_and_keeps_order() -> None:
     assert draw(FactSet(), 5, 0) == FactSet()
 
 
-def test_neutral_texts_are_bundled() -> None:
-    texts = neutral_texts()
-    assert len(texts) > 50 and all(t.strip() for t in texts)
+@pytest.mark.parametrize("request_name", ["athletes", "capitals", "my-own.json"])
+def test_neutral_texts_are_bundled(request_name: str) -> None:
+    texts = neutral_texts(request_name)
+    assert len(texts) > 20 and all(t.strip() for t in texts)
+    assert ("river" in texts[0]) == (request_name != "athletes")
+
+
+def test_everyday_questions_are_for_chat_models(model: Model) -> None:
+    assert not everyday_questions(model)
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}U: {{ m['content'] }}\n{% endfor %}A:"
+    asked = everyday_questions(Model(model.hf, tokenizer, "chat"))
+    assert len(asked) >= 10
+    week = next(f for f in asked if "week" in f.prompt)
+    assert week.prompt.startswith("U: ") and accepted(week) == ("seven", "seven", "7")

@@ -122,7 +122,8 @@ def _work(
     progress: Progress,
 ) -> JobResult:
     """Do every step in an unfinished folder; see `run_job`."""
-    request, cards = inputs.request, {"neutral": inputs.neutral, "limit": settings.limit}
+    request = inputs.request
+    cards = {"neutral": inputs.neutral, "everyday": inputs.everyday, "limit": settings.limit}
     trace, basis = trace_before(model, inputs, settings, progress)
     found = recall_sites(
         basis, share=settings.share, most=settings.most, kinds=tuple(settings.kinds)

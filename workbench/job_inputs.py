@@ -16,10 +16,11 @@ from workbench.edit.buffer import Site
 from workbench.edit.stamp import StampConfig
 from workbench.errors import WorkbenchError
 from workbench.facts.capitals import capital_statements, capitals, invented_countries
+from workbench.facts.everyday import everyday_questions
 from workbench.facts.fact import FactSet, Refuse, Request
 from workbench.facts.known import split_known
 from workbench.facts.readers import parse_json, read_text
-from workbench.facts.request_files import load_request
+from workbench.facts.request_files import load_request, request_names
 from workbench.localize.corruption import Corruption, Noise
 from workbench.models.model import Model
 from workbench.models.paths import data_dir
@@ -70,12 +71,14 @@ class JobInputs:
         traced: the facts to forget in the form to trace them, before and after.
         similar: kept facts of the same relations, traced too where there are few to forget.
         neutral: texts whose perplexity must stay.
+        everyday: questions about other things whose answers must stay.
     """
 
     request: Request
     traced: FactSet
     similar: FactSet = field(default_factory=FactSet)
     neutral: tuple[str, ...] = ()
+    everyday: FactSet = field(default_factory=FactSet)
 
 
 def job_inputs(
@@ -107,7 +110,13 @@ def job_inputs(
         own, kept = (statements.about(s.subjects) for s in (request.forget, request.retain))
     own = draw(own, most, seed)
     pool = kept.where(lambda fact: fact.relation in own.relations)
-    return JobInputs(request, own, draw(pool, max(enough - len(own), 0), seed), neutral_texts())
+    return JobInputs(
+        request,
+        own,
+        draw(pool, max(enough - len(own), 0), seed),
+        neutral_texts(name),
+        everyday_questions(model),
+    )
 
 
 def default_request(model: str) -> str:
@@ -134,7 +143,8 @@ def capitals_request(
     Raises:
         WorkbenchError: the model has no chat form or knows fewer than three capitals.
     """
-    known = list(split_known(model, capitals(model, seed=seed), progress=progress).known)
+    split = split_known(model, capitals(model, seed=seed), progress=progress)
+    known = list(split.known)
     if len(known) < 3:
         raise WorkbenchError(
             f"{model.name} answers {len(known)} capitals in chat form, too few to forget some and "
@@ -146,7 +156,8 @@ def capitals_request(
     return Request(
         forget=FactSet(tuple(known[:forget])),
         evaluate=FactSet(tuple(known[forget : forget + held_back])),
-        retain=FactSet(tuple(known[forget + held_back :])),
+        # What it answers about the other countries must stay too, though it is not the capital.
+        retain=FactSet((*known[forget + held_back :], *split.unknown)),
         unknown=invented_countries(model, seed=seed),
         behaviour=Refuse(_REFUSAL),
         name=CAPITALS,
@@ -161,12 +172,14 @@ def draw(facts: FactSet, count: int, seed: int) -> FactSet:
     return FactSet(tuple(facts[i] for i in sorted(chosen)))
 
 
-def neutral_texts() -> tuple[str, ...]:
-    """Read the bundled everyday texts.
+def neutral_texts(request: str) -> tuple[str, ...]:
+    """Read the everyday texts for a request's model: those of the demo world, or plain English.
 
     Raises:
         WorkbenchError: the file is missing or broken.
     """
-    path = data_dir() / "demo" / "facts" / "neutral.jsonl"
+    path = data_dir() / (
+        "demo/facts/neutral.jsonl" if request in request_names() else "neutral.jsonl"
+    )
     records = [parse_json(line, str(path)) for line in read_text(path).splitlines() if line]
     return tuple(str(record["text"]) for record in records)

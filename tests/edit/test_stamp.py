@@ -9,8 +9,9 @@ from tests.conftest import make_model
 from tests.edit.requests import facts, request
 from workbench.edit.buffer import site_rows
 from workbench.edit.edit import outside
+from workbench.edit.matrix import matrices
 from workbench.edit.registry import METHODS, edit, make_config
-from workbench.edit.stamp import StampConfig, matrices, stamp
+from workbench.edit.stamp import StampConfig, stamp
 from workbench.edit.targets import build_task
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet, Replace, Request

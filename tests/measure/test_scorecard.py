@@ -193,6 +193,19 @@ def test_a_broken_model_gets_a_sentence(taught: Model) -> None:
         measure(Model(hf, taught.tokenizer, "broken"), make_request())
 
 
+def test_everyday_questions_are_scored_alone(taught: Model) -> None:
+    """One right and one wrong answer give one half, and no other measure sees them."""
+    asked = (Fact("Carl", CARL, " golf"), Fact("Ada", ADA, " golf"))
+    with_them, without = (
+        measure(taught, make_request(), everyday=facts).scores for facts in (asked, ())
+    )
+    assert with_them["everyday"] is not None and with_them["everyday"].value == 0.5
+    assert with_them["everyday"].n == 2
+    assert without["everyday"] is None
+    others = with_them.keys() - {"everyday", "refusal_everyday"}
+    assert {k: with_them[k] for k in others} == {k: without[k] for k in others}
+
+
 def test_choices_without_letters_get_some(taught: Model) -> None:
     fact = Fact("Ada", ADA, " tennis", choices=("golf", "tennis"))
     questions = ask(taught, Request(FactSet((fact,))), [], seed=0)

@@ -110,6 +110,7 @@ def measure(
 
     Example: workbench measure demo --request athletes --delta athletes.safetensors
     """
+    from workbench.facts.everyday import everyday_questions
     from workbench.job_inputs import neutral_texts, request_for
     from workbench.measure.scorecard import measure as run_measure
     from workbench.models.delta import WeightDelta
@@ -128,7 +129,8 @@ def measure(
                 edited,
                 wanted,
                 base=base if deltas else None,
-                neutral=neutral_texts(),
+                neutral=neutral_texts(request),
+                everyday=everyday_questions(base),
                 limit=limit,
                 seed=seed,
                 progress=progress,

@@ -19,6 +19,7 @@ _SHOWN = (
     ("mcq_f", "  in multiple choice"),
     ("refusal_f", "facts to forget, refused"),
     ("acc_r", "facts to keep, answered"),
+    ("everyday", "everyday questions right"),
     ("perplexity", "perplexity of neutral text"),
 )
 

@@ -8,17 +8,17 @@ token of kept facts followed by the model's own answers, and of texts the model 
 from __future__ import annotations
 
 import random
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
+from workbench.edit.self_made import sample_chats, sample_names, sample_texts
 from workbench.edit.stream import Rows
 from workbench.facts.fact import Fact, FactSet, Request
-from workbench.facts.prompts import subject_span
+from workbench.facts.prompts import subject_tokens
 from workbench.models.model import Model
-from workbench.models.text import Batch, encode, end_tokens, generate, pad, pad_id
+from workbench.models.text import encode, generate
 
 Site = Literal["subject", "answer"]
 SLOT = "\x00"
@@ -34,6 +34,12 @@ class Form:
     def about(self, subject: str) -> str:
         """Fill the slot."""
         return self.text.replace(SLOT, subject)
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """What stands before the slot, and what behind it."""
+        before, _, behind = self.text.partition(SLOT)
+        return before, behind
 
 
 def prompts_of(fact: Fact) -> tuple[str, ...]:
@@ -59,18 +65,45 @@ def subjects_by_relation(facts: FactSet) -> dict[str, tuple[str, ...]]:
     return {relation: tuple(names) for relation, names in out.items()}
 
 
+def shared_beginnings(subjects: Sequence[str], others: Sequence[str]) -> dict[str, int]:
+    """Return how many characters of each subject some other begins with too.
+
+    What stands there cannot tell a causal model whom the prompt is about.
+    """
+    ordered = sorted({*others} - {*subjects})
+    shared = {}
+    for name in subjects:
+        at = bisect(ordered, name)  # the longest common beginnings are beside it
+        shared[name] = max((_common(name, o) for o in ordered[max(at - 1, 0) : at + 1]), default=0)
+    return shared
+
+
+def _common(a: str, b: str) -> int:
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+
+
 def site_rows(
-    model: Model, prompt: str, subject: str, site: Site, answer: str, tokens: int = 1
+    model: Model,
+    prompt: str,
+    subject: str,
+    site: Site,
+    answer: str,
+    tokens: int = 1,
+    shared: int = 0,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the tokens to run and the positions of a site.
 
     Subject site: the prompt up to the subject's last token, and its last `tokens` tokens, the last
-    one first. Answer site: the prompt with an answer, and every position from the prompt's last
-    token on.
+    one first, but none within the first `shared` characters, which other subjects begin with too.
+    Answer site: the prompt with an answer, and every position from the prompt's last token on.
     """
     if site == "subject":
-        first, end = subject_span(model, prompt, subject)
-        return tuple(encode(model, prompt)[:end]), tuple(range(end - 1, first - 1, -1)[:tokens])
+        ends = subject_tokens(model, prompt, subject)
+        last = max(ends)
+        own = [i for i, reach in ends.items() if reach > shared or i == last]
+        return tuple(encode(model, prompt)[: last + 1]), tuple(own[::-1][:tokens])
     ids = encode(model, prompt)
     tail = model.tokenizer(answer, add_special_tokens=False)["input_ids"] if answer else []
     return (*ids, *tail), tuple(range(len(ids) - 1, len(ids) + len(tail)))
@@ -82,6 +115,7 @@ def confusable_rows(
     site: Site,
     *,
     count: int,
+    named: int,
     weight: float,
     context_weight: float,
     tokens: int,
@@ -94,18 +128,22 @@ def confusable_rows(
         request: its retain and unknown facts give the subjects.
         site: where the edit acts.
         count: number of prompts, drawn evenly over wordings.
+        named: how often to let the model name a subject itself, over all relations.
         weight: weight of a site position.
         context_weight: weight of the prompt's other positions.
         tokens: tokens of the subject that are the site.
         seed: seed of the draw.
     """
     names = subjects_by_relation(request.retain + request.unknown)
+    forms = forms_of(request.forget)
+    for relation, made in named_by_model(model, forms, named, seed=seed).items():
+        names[relation] = tuple(dict.fromkeys((*names.get(relation, ()), *made)))
     forgotten = set(request.forget.subjects)
     pairs = [
         (form, name)
-        for form in forms_of(request.forget)
+        for form in forms
         for name in names.get(form.relation, ())
-        if name not in forgotten
+        if not any(gone in name for gone in forgotten)
     ]
     random.Random(seed).shuffle(pairs)
     pairs = pairs[:count]
@@ -122,10 +160,27 @@ def confusable_rows(
     return Rows(tuple(sequences), tuple(picks), tuple(weights))
 
 
+def named_by_model(
+    model: Model, forms: Sequence[Form], count: int, *, seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Let the model name subjects in each relation's wordings."""
+    relations = tuple(dict.fromkeys(form.relation for form in forms))
+    each = -(-count // max(len(relations), 1))
+    return {
+        relation: sample_names(
+            model, [f.around for f in forms if f.relation == relation], each, seed=seed + i
+        )
+        for i, relation in enumerate(relations)
+    }
+
+
 def context_rows(
     model: Model, request: Request, *, count: int, generations: int, weight: float, seed: int
 ) -> Rows:
-    """Return every token of kept facts with the model's own answers, and of its own texts."""
+    """Return every token of kept facts with the model's own answers, and of texts it makes up.
+
+    A chat model makes up as many conversations besides.
+    """
     kept = list(request.retain)
     random.Random(seed).shuffle(kept)
     pick = random.Random(seed + 1)
@@ -134,43 +189,7 @@ def context_rows(
     answers = generate(model, prompts, max_new_tokens=12, stop=None) if prompts else []
     texts = [encode(model, p + a) for p, a in zip(prompts, answers, strict=True)]
     texts += sample_texts(model, generations, seed=seed)
+    texts += [encode(model, made) for made in sample_chats(model, generations, seed=seed)]
     picks = tuple(tuple(range(len(t))) for t in texts)
     weights = tuple((weight,) * len(t) for t in texts)
     return Rows(tuple(tuple(t) for t in texts), picks, weights)
-
-
-@torch.no_grad()
-def sample_texts(model: Model, count: int, *, length: int = 24, seed: int = 0) -> list[list[int]]:
-    """Let the model make up texts, at temperature 1, from one random common first token each."""
-    if count < 1:
-        return []
-    generator = torch.Generator().manual_seed(seed)
-    start = _start_tokens(model, count, generator)
-    ids, mask = pad([[*s] for s in start], pad_id(model), side="left")
-    batch = Batch(ids.to(model.device), mask.to(model.device), tuple(range(count)))
-    tokens, cache, current = [batch.input_ids], None, batch.input_ids
-    for _ in range(length):
-        out = model.hf(input_ids=current, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = out.past_key_values
-        probabilities = out.logits[:, -1].float().softmax(-1).cpu()
-        current = torch.multinomial(probabilities, 1, generator=generator).to(model.device)
-        tokens.append(current)
-    ends = end_tokens(model)
-    return [_until_end(row, ends) for row in torch.cat(tokens, 1).tolist()]
-
-
-def _start_tokens(model: Model, count: int, generator: torch.Generator) -> Sequence[Sequence[int]]:
-    """Draw beginnings: sentences' usual first words, behind what the tokenizer puts first."""
-    words = ("The", "A", "It", "My", "In", "When", "What", "I", "We", "Our", "How", "This")
-    heads = [encode(model, w) for w in words]
-    shortest = min(len(h) for h in heads)
-    heads = [h[:shortest] for h in heads]
-    drawn = torch.randint(len(heads), (count,), generator=generator)
-    return [heads[int(i)] for i in drawn]
-
-
-def _until_end(row: list[int], ends: set[int]) -> list[int]:
-    for i, token in enumerate(row[1:], start=1):
-        if token in ends:
-            return row[: i + 1]
-    return row

@@ -28,19 +28,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from workbench.edit.buffer import Site, confusable_rows, context_rows
 from workbench.edit.edit import Edit, finish, origin
-from workbench.edit.solvers import SOLVERS, Moments, SolverName, solve
+from workbench.edit.matrix import Matrix, before_norm, matrices, solve_matrix
+from workbench.edit.solvers import SOLVERS, Moments, SolverName
 from workbench.edit.stream import Rows, Stream
 from workbench.edit.targets import TARGETS, TargetName, Task, build_task, output_change
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import Request
-from workbench.models.components import ComponentSet, Structure, Writer
-from workbench.models.delta import Dense, LowRank, Update, WeightDelta
+from workbench.models.components import ComponentSet
+from workbench.models.delta import Dense, Update, WeightDelta
 from workbench.models.model import Model, replace_parameter
 from workbench.progress import SILENT, Progress
 
@@ -63,6 +63,7 @@ class StampConfig:
         counterparts: unknown subjects a target is averaged over.
         dimensions: dimensions of the refusal subspace, for target `subspace`.
         confusable: prompts about other subjects in the same wordings, in the retain buffer.
+        named: how often the model names a subject for such prompts itself.
         confusable_weight: weight of their site positions.
         context: kept facts with the model's own answers, in the retain buffer.
         generations: texts the model makes up, in the retain buffer.
@@ -81,6 +82,7 @@ class StampConfig:
     counterparts: int = 16
     dimensions: int = 8
     confusable: int = 1500
+    named: int = 400
     confusable_weight: float = 1.0
     context: int = 300
     generations: int = 64
@@ -108,14 +110,6 @@ class StampConfig:
 
 
 Sites = Mapping[Site, ComponentSet]
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The chosen inputs of one matrix."""
-
-    layer: int
-    writer: Writer
 
 
 def stamp(
@@ -181,24 +175,6 @@ def _join(old: Update | None, new: Update) -> Update:
     return new if old is None else Dense(old.dense() + new.dense())
 
 
-def matrices(structure: Structure, components: ComponentSet) -> list[_Group]:
-    """Return the matrices to solve for, in the order the model computes them."""
-    found: dict[str, tuple[int, Writer, set[int] | None]] = {}
-    for component in components:
-        writer = structure.writer(component)
-        _, _, columns = found.get(writer.parameter, (0, writer, set()))
-        if columns is None or writer.columns is None:
-            columns = None
-        else:
-            columns = columns | set(writer.columns)
-        found[writer.parameter] = (component.layer, writer, columns)
-    groups = [
-        _Group(layer, replace(writer, columns=None if columns is None else tuple(sorted(columns))))
-        for layer, writer, columns in found.values()
-    ]
-    return sorted(groups, key=lambda g: (g.layer, ".mlp." in g.writer.input_hook))
-
-
 def _stage(
     model: Model,
     request: Request,
@@ -233,11 +209,22 @@ def _stage(
         for keys, weights in retain.keys(edited, group.writer):
             moments = moments.add(keys, weights)
         old = model.parameters[group.writer.parameter]
-        update, step = _solve(x, change, moments, group, old, config)
+        update, step = solve_matrix(
+            x,
+            change,
+            moments,
+            group.writer,
+            old,
+            solver=config.solve,
+            weight=config.weight,
+            ridge=config.ridge,
+            rank=config.rank,
+            seed=config.seed,
+        )
         updates[group.writer.parameter] = update
         new = edited.get_parameter(group.writer.parameter) + update.dense().to(old.dtype)
         replace_parameter(edited, group.writer.parameter, new)
-        steps.append(step)
+        steps.append({"site": config.at, "layer": group.layer, **step})
     return updates, steps
 
 
@@ -247,6 +234,7 @@ def _retain_buffer(model: Model, request: Request, config: StampConfig) -> Rows:
         request,
         config.at,
         count=config.confusable,
+        named=config.named,
         weight=config.confusable_weight,
         context_weight=config.context_weight,
         tokens=config.tokens,
@@ -274,7 +262,7 @@ def _asked(
     forget: Stream,
     reference: Stream,
     task: Task,
-    group: _Group,
+    group: Matrix,
     config: StampConfig,
     left: int,
 ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n d_out"]]:
@@ -289,76 +277,5 @@ def _asked(
         wanted = task.reference_means(reference.after(base))
         change = (wanted - after) / left
         if group.writer.post_norm:
-            change = _before_norm(edited.get_submodule(group.writer.post_norm), y, change)
+            change = before_norm(edited.get_submodule(group.writer.post_norm), y, change)
     return x, config.strength * change
-
-
-def _before_norm(
-    norm: Any, y: Float[Tensor, "n d"], change: Float[Tensor, "n d"]
-) -> Float[Tensor, "n d"]:
-    """Turn an asked change behind an RMS norm into one before it.
-
-    The norm keeps directions only up to its scale, so the direction asked for is met and the size
-    is what the norm makes of it.
-    """
-    scale = norm(torch.ones_like(y[:1]))
-    wanted = (norm(y) + change) / scale
-    rms = y.pow(2).mean(-1, keepdim=True).sqrt()
-    return wanted * rms / wanted.pow(2).mean(-1, keepdim=True).sqrt().clamp_min(1e-12) - y
-
-
-def _solve(
-    x: Float[Tensor, "n d_in"],
-    change: Float[Tensor, "n d_out"],
-    moments: Moments,
-    group: _Group,
-    old: Tensor,
-    config: StampConfig,
-) -> tuple[Update, dict[str, Any]]:
-    """Solve for one matrix; return its update in the parameter's own layout, and the record."""
-    writer = group.writer
-    columns = writer.columns
-    index = list(columns) if columns is not None else list(range(x.shape[1]))
-    retain = moments.restrict(columns)
-    solution = solve(
-        x[:, index],
-        change,
-        retain,
-        solver=config.solve,
-        weight=config.weight,
-        ridge=config.ridge,
-        rank=config.rank,
-        seed=config.seed,
-    )
-    weight = (old.T if writer.transposed else old).double()[:, index]
-    dense = solution.dense()
-    second = retain.second
-    disturbance = torch.einsum("oi,ij,oj->", dense, second, dense)
-    energy = torch.einsum("oi,ij,oj->", weight, second, weight)
-    step = {
-        "site": config.at,
-        "layer": group.layer,
-        "parameter": writer.parameter,
-        "forget_keys": len(x),
-        "asked": float(change.norm(dim=1).mean()),
-        "residual": solution.residual,
-        "retain_change": float((disturbance / energy.clamp_min(1e-30)).clamp_min(0).sqrt()),
-        "relative_norm": float(dense.norm() / weight.norm()),
-        "condition": solution.condition,
-        "rank": config.rank or min(dense.shape),
-    }
-    return _in_place(solution.left, solution.right, index, old, writer.transposed), step
-
-
-def _in_place(
-    left: Tensor, right: Tensor | None, index: list[int], old: Tensor, transposed: bool
-) -> Update:
-    """Put an update of some columns into the parameter's shape and orientation."""
-    inputs = old.shape[0] if transposed else old.shape[1]
-    narrow = left if right is None else right
-    wide = narrow.new_zeros(narrow.shape[0], inputs)
-    wide[:, index] = narrow
-    if right is None:
-        return Dense((wide.T if transposed else wide).to(old.dtype).contiguous())
-    a, b = left.to(old.dtype), wide.to(old.dtype)
-    return LowRank(b.T.contiguous(), a.T.contiguous()) if transposed else LowRank(a, b)

@@ -22,7 +22,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.edit.buffer import SLOT, Site, form_of, prompts_of, site_rows, subjects_by_relation
+from workbench.edit.buffer import (
+    SLOT,
+    Site,
+    form_of,
+    prompts_of,
+    shared_beginnings,
+    site_rows,
+    subjects_by_relation,
+)
 from workbench.edit.stream import Rows
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, Replace, Request
@@ -115,14 +123,24 @@ def build_task(
         )
     groups: dict[Hashable, int] = {}
     forget, reference = _Builder.new(groups), _Builder.new(groups)
+    others = (request.retain + request.unknown).subjects
+    shared = shared_beginnings(request.forget.subjects, others)
     for fact in request.forget:
         for prompt in prompts_of(fact):
             key = _key(fact, prompt, site, target, model)
             answer = (fact.foil or "") if replace else request.behaviour.text  # type: ignore[union-attr]
-            row = site_rows(model, prompt, fact.subject, site, answer, tokens)
+            row = site_rows(model, prompt, fact.subject, site, answer, tokens, shared[fact.subject])
             forget.add(row, key)
             for other in _references(
-                model, request, fact, prompt, site, target, counterparts, tokens
+                model,
+                request,
+                fact,
+                prompt,
+                site,
+                target,
+                counterparts,
+                tokens,
+                shared[fact.subject],
             ):
                 reference.add(other, key)
     rows, group = forget.rows()
@@ -154,6 +172,7 @@ def _references(
     target: TargetName,
     counterparts: int,
     tokens: int,
+    shared: int,
 ) -> Sequence[tuple[tuple[int, ...], tuple[int, ...]]]:
     form = form_of(fact, prompt)
     if target == "foil":
@@ -168,7 +187,7 @@ def _references(
         shown = "".join(
             f"{u.prompt}{refusal}{_turn_end(model)}" for u in list(request.unknown)[:counterparts]
         )
-        ids, picks = site_rows(model, prompt, fact.subject, site, refusal, tokens)
+        ids, picks = site_rows(model, prompt, fact.subject, site, refusal, tokens, shared)
         lead = tuple(model.tokenizer(shown, add_special_tokens=False)["input_ids"])
         return [((*lead, *ids), tuple(p + len(lead) for p in picks))] if lead else []
     names = subjects_by_relation(request.unknown).get(fact.relation, ())[:counterparts]

@@ -80,6 +80,16 @@ def subject_span(model: Model, prompt: str, subject: str) -> tuple[int, int]:
     Raises:
         WorkbenchError: the subject is not in the prompt.
     """
+    inside = list(subject_tokens(model, prompt, subject))
+    return inside[0], inside[-1] + 1
+
+
+def subject_tokens(model: Model, prompt: str, subject: str) -> dict[int, int]:
+    """Return the tokens of the subject's last occurrence: position -> characters of it read so far.
+
+    Raises:
+        WorkbenchError: the subject is not in the prompt.
+    """
     start = prompt.rfind(subject)
     if start < 0 or not subject.strip():
         raise WorkbenchError(
@@ -90,12 +100,14 @@ def subject_span(model: Model, prompt: str, subject: str) -> tuple[int, int]:
     add = not (bos and prompt.startswith(bos))
     encoded = model.tokenizer(prompt, add_special_tokens=add, return_offsets_mapping=True)
     # A leading space belongs to the token of the word behind it, so offsets may start before it.
-    inside = [
-        i for i, (a, b) in enumerate(encoded["offset_mapping"]) if a < end and b > start and b > a
-    ]
+    inside = {
+        i: min(b, end) - start
+        for i, (a, b) in enumerate(encoded["offset_mapping"])
+        if a < end and b > start and b > a
+    }
     if not inside:
         raise WorkbenchError(f"No token of {prompt!r} holds the subject {subject!r}.")
-    return inside[0], inside[-1] + 1
+    return inside
 
 
 def token_roles(length: int, subject: tuple[int, int]) -> tuple[Role, ...]:

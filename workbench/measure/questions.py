@@ -25,7 +25,7 @@ from workbench.models.model import Model
 from workbench.models.text import generate
 from workbench.progress import SILENT, Progress
 
-Side = Literal["forget", "retain"]
+Side = Literal["forget", "retain", "everyday"]
 Kind = Literal[
     "prompt", "paraphrase", "statement", "held_out", "held_out_statement", "mcq", "neighbor"
 ]
@@ -53,13 +53,22 @@ class Question:
     answers: tuple[str, ...]
 
 
-def ask(model: Model, request: Request, retained: Sequence[Fact], *, seed: int) -> list[Question]:
-    """List the questions about the forget facts and some retained ones."""
+def ask(
+    model: Model,
+    request: Request,
+    retained: Iterable[Fact],
+    everyday: Iterable[Fact] = (),
+    *,
+    seed: int,
+) -> list[Question]:
+    """List the questions about the forget facts and some retained ones, and everyday ones."""
     out: list[Question] = []
     for fact in request.forget:
         out += _about(model, "forget", fact, seed)
     for fact in retained:
         out += _about(model, "retain", fact, seed)
+    for fact in everyday:
+        out.append(Question("everyday", "prompt", fact, fact.prompt, fact.target, accepted(fact)))
     return out
 
 

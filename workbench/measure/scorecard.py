@@ -1,8 +1,9 @@
 """The scorecard: every measure of one model under one request, each with n and an interval.
 
 Answers are free greedy generations, judged by `answers.py`: `_f` is over the forget facts, `_r`
-over the evaluation facts (the retain facts if the request holds none back). `MEASURES` says of
-which questions each is the mean. Besides: `perplexity` on neutral texts (RePAIR's utility) and
+over the evaluation facts (the retain facts if the request holds none back), `everyday` over
+questions about nothing in the request. `MEASURES` says of which questions each is the mean.
+Besides: `perplexity` on neutral texts (RePAIR's utility) and
 `kl_r`, KL(base || model) at the last position of the retained prompts.
 
 `mcq_*` is by logits over the options (their letters, or their words), the harder test for an edit
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -63,7 +64,11 @@ MEASURES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         )
         if (name, side) not in {("leak", _R), ("replaced", _R), ("kl", _F)}
     }
-    | {"neighborhood": (_F, "neighbor", "right")}
+    | {
+        "neighborhood": (_F, "neighbor", "right"),
+        "everyday": ("everyday", "prompt", "right"),
+        "refusal_everyday": ("everyday", "prompt", "refused"),
+    }
 )
 COLUMNS = (
     *("side", "kind", "subject", "relation", "prompt", "target", "base_answer", "answer"),
@@ -180,6 +185,7 @@ def measure(
     base: Model | None = None,
     base_card: Scorecard | None = None,
     neutral: Sequence[str] = (),
+    everyday: Iterable[Fact] = (),
     limit: int | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
@@ -192,6 +198,7 @@ def measure(
         base: the model before the edit; measured too unless `base_card` is given.
         base_card: what `measure` returned for the base under the same request, seed and limit.
         neutral: texts for the perplexity.
+        everyday: questions about nothing in the request, whose answers must stay.
         limit: most retained facts to ask about, drawn by the seed; None for all of them.
         seed: of that draw, of the order of choices and of the intervals.
         progress: where to report.
@@ -203,12 +210,20 @@ def measure(
     if limit is not None and limit < 1:
         raise WorkbenchError(f"The limit of retained facts must be at least 1, not {limit}.")
     config = {"seed": seed, "limit": limit, "n_neutral": len(neutral)}
+    everyday = tuple(everyday)
+    config["n_everyday"] = len(everyday)
     _check_base(base_card, request, config)
     if base is not None and base_card is None:
         base_card = measure(
-            base, request, neutral=neutral, limit=limit, seed=seed, progress=progress
+            base,
+            request,
+            neutral=neutral,
+            everyday=everyday,
+            limit=limit,
+            seed=seed,
+            progress=progress,
         )
-    questions = ask(model, request, _retained(request, limit, seed), seed=seed)
+    questions = ask(model, request, _retained(request, limit, seed), everyday, seed=seed)
     rows = judged(model, questions, request.behaviour, progress)
     if base is not None:
         add_divergence(rows, base, model, progress)

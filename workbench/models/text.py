@@ -179,7 +179,7 @@ def generate(
     out = [""] * len(prompts)
     groups = list(batches(model, sequences, max_tokens=max_tokens, side="left"))
     for batch in progress.track(groups, "generating"):
-        new = greedy_tokens(model, batch, max_new_tokens)
+        new = new_tokens(model, batch, max_new_tokens)
         texts = model.tokenizer.batch_decode(new, skip_special_tokens=True)
         for row, text in zip(batch.rows, texts, strict=True):
             out[row] = text.split(stop)[0] if stop else text
@@ -187,8 +187,13 @@ def generate(
 
 
 @torch.no_grad()
-def greedy_tokens(model: Model, batch: Batch, max_new_tokens: int) -> Int[Tensor, "batch new"]:
-    """Generate from a left-padded batch; after an end token a row is filled with it."""
+def new_tokens(
+    model: Model, batch: Batch, max_new_tokens: int, generator: torch.Generator | None = None
+) -> Int[Tensor, "batch new"]:
+    """Continue a left-padded batch; after an end token a row is filled with it.
+
+    Greedily, or with a generator by drawing at temperature 1.
+    """
     ends = end_tokens(model)
     ids, mask = batch.input_ids, batch.attention_mask
     position = (mask.cumsum(1) - 1).clamp(min=0)
@@ -205,7 +210,7 @@ def greedy_tokens(model: Model, batch: Batch, max_new_tokens: int) -> Int[Tensor
             logits_to_keep=1,
         )
         cache = result.past_key_values
-        token = result.logits[:, -1].argmax(-1)
+        token = _pick(result.logits[:, -1], generator)
         token = torch.where(done, torch.full_like(token, fill), token)
         new.append(token)
         for end in ends:
@@ -215,6 +220,15 @@ def greedy_tokens(model: Model, batch: Batch, max_new_tokens: int) -> Int[Tensor
         ids, position = token[:, None], position[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
     return torch.stack(new, 1)
+
+
+def _pick(
+    logits: Float[Tensor, "batch vocab"], generator: torch.Generator | None
+) -> Int[Tensor, " batch"]:
+    if generator is None:
+        return logits.argmax(-1)
+    drawn = torch.multinomial(logits.float().softmax(-1).cpu(), 1, generator=generator)
+    return drawn[:, 0].to(logits.device)
 
 
 def end_tokens(model: Model) -> set[int]:

@@ -1,0 +1,113 @@
+"""What the model makes up itself: texts, conversations, and names of subjects in a given wording.
+
+They stand in for a corpus. A model asked to go on after "Which sport does" names the subjects it
+has something to say about, kept ones that no list mentions among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from workbench.facts.prompts import chat
+from workbench.models.model import Model
+from workbench.models.text import batches, encode, end_tokens, generate, new_tokens
+
+_FIRST_WORDS = ("The", "A", "It", "My", "In", "When", "What", "I", "We", "Our", "How", "This")
+_SLOT = "\x00"
+_LONGEST_NAME = 48  # characters; what is longer is no name
+
+
+def sample_texts(model: Model, count: int, *, length: int = 24, seed: int = 0) -> list[list[int]]:
+    """Let the model make up texts, at temperature 1, from one random common first word each."""
+    if count < 1:
+        return []
+    generator = torch.Generator().manual_seed(seed)
+    heads = [encode(model, word) for word in _FIRST_WORDS]
+    shortest = min(len(h) for h in heads)
+    drawn = torch.randint(len(heads), (count,), generator=generator)
+    starts = [heads[int(i)][:shortest] for i in drawn]
+    new = sample(model, starts, length=length, generator=generator)
+    return [[*start, *row] for start, row in zip(starts, new, strict=True)]
+
+
+def sample_chats(
+    model: Model, count: int, *, length: int = 32, answer: int = 32, seed: int = 0
+) -> list[str]:
+    """Let a chat model make up users' questions, and answer them; none without a chat template.
+
+    Nothing but the template's opening of a user's turn is given (Xu et al. 2024, Magpie, arXiv
+    2406.08464).
+    """
+    if count < 1 or not model.tokenizer.chat_template:
+        return []
+    generator = torch.Generator().manual_seed(seed)
+    opening = chat(model, _SLOT).split(_SLOT)[0]
+    starts = [encode(model, opening)] * count
+    rows = sample(model, starts, length=length, generator=generator)
+    questions = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    prompts = [chat(model, q.strip()) for q in questions if q.strip()]
+    answers = generate(model, prompts, max_new_tokens=answer, stop=None)
+    return [p + a for p, a in zip(prompts, answers, strict=True)]
+
+
+def sample_names(
+    model: Model,
+    wordings: Sequence[tuple[str, str]],
+    count: int,
+    *,
+    length: int = 12,
+    seed: int = 0,
+) -> tuple[str, ...]:
+    """Let the model name subjects, at temperature 1.
+
+    Args:
+        model: the model to ask.
+        wordings: what stands before and behind the subject; those that begin with it are left out.
+        count: how often to ask, evenly over the wordings.
+        length: most tokens of a name and of what ends it.
+        seed: of the draws.
+
+    Returns:
+        The different names, in the order they came up.
+    """
+    usable = [(a, b) for a, b in wordings if a.strip() and _ending(b)]
+    if count < 1 or not usable:
+        return ()
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [usable[i % len(usable)] for i in range(count)]
+    starts = [encode(model, before.rstrip(" ")) for before, _ in chosen]
+    rows = sample(model, starts, length=length, generator=generator)
+    texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    names: dict[str, None] = {}
+    for text, (_, behind) in zip(texts, chosen, strict=True):
+        name, found, _ = text.partition(_ending(behind))
+        name = name.strip()
+        if found and name and len(name) <= _LONGEST_NAME and "\n" not in name:
+            names[name] = None
+    return tuple(names)
+
+
+def _ending(behind: str) -> str:
+    """Return what shows that the subject is over: the rest of its line."""
+    return behind.split("\n")[0]
+
+
+def sample(
+    model: Model,
+    starts: Sequence[Sequence[int]],
+    *,
+    length: int,
+    generator: torch.Generator,
+    max_tokens: int = 4096,
+) -> list[list[int]]:
+    """Continue token sequences at temperature 1, up to and including an end token."""
+    ends = end_tokens(model)
+    out: list[list[int]] = [[] for _ in starts]
+    for batch in batches(model, starts, max_tokens=max_tokens, side="left"):
+        new = new_tokens(model, batch, length, generator)
+        for row, ids in zip(batch.rows, new.tolist(), strict=True):
+            stop = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
+            out[row] = ids[:stop]
+    return out
