@@ -22,9 +22,9 @@ from workbench.edit.edit import Edit
 from workbench.edit.stamp import stamp
 from workbench.facts.fact import FactSet
 from workbench.job_inputs import JobInputs, JobSettings
-from workbench.job_trace import trace_after, trace_before
+from workbench.job_trace import choose_sites, trace_after, trace_before
 from workbench.localize.localization import Localization
-from workbench.localize.sites import SiteName, recall_sites
+from workbench.localize.sites import SiteName
 from workbench.measure.scorecard import Scorecard, measure
 from workbench.models.atomic import whole_folder, write_json
 from workbench.models.components import ComponentSet
@@ -125,10 +125,7 @@ def _work(
     request = inputs.request
     cards = {"neutral": inputs.neutral, "everyday": inputs.everyday, "limit": settings.limit}
     trace, basis = trace_before(model, inputs, settings, progress)
-    found = recall_sites(
-        basis, share=settings.share, most=settings.most, kinds=tuple(settings.kinds)
-    )
-    sites = {site: found[site] for site in settings.at if site in found} or found
+    sites = choose_sites(model, request, basis, settings)
     edit = stamp(
         model, request, sites, settings.stamp, per_site=settings.per_site, progress=progress
     )

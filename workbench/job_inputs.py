@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workbench.edit.buffer import Site
@@ -41,8 +41,7 @@ class JobSettings:
         share: a component is chosen if its effect is at least this share of its site's largest.
         most: most components of a site.
         kinds: kinds of components to choose from.
-        at: sites to edit, those that the trace finds; all of its sites if it finds none of these.
-            The subject site alone forgets as well as both together, at less harm.
+        at: sites to edit; None for those that the request's behaviour needs.
         stamp: settings of the edit.
         per_site: settings that differ at one site.
         limit: most kept facts to ask about; None for all.
@@ -55,7 +54,7 @@ class JobSettings:
     share: float = 0.25
     most: int = 4
     kinds: tuple[str, ...] = ("mlp",)
-    at: tuple[Site, ...] = ("subject",)
+    at: tuple[Site, ...] | None = None
     stamp: StampConfig = field(default_factory=StampConfig)
     per_site: Mapping[Site, Mapping[str, Any]] = field(default_factory=dict)
     limit: int | None = 40
@@ -79,6 +78,16 @@ class JobInputs:
     similar: FactSet = field(default_factory=FactSet)
     neutral: tuple[str, ...] = ()
     everyday: FactSet = field(default_factory=FactSet)
+
+
+def job_settings(request: str, *, seed: int = 0) -> JobSettings:
+    """Return the settings of a job on a named request or a request file."""
+    settings = JobSettings(
+        corruption=Noise(samples=3, seed=seed), stamp=StampConfig(seed=seed), seed=seed
+    )
+    if request != CAPITALS:
+        return settings
+    return replace(settings, **_PRETRAINED, stamp=replace(settings.stamp, **_PRETRAINED_STAMP))
 
 
 def job_inputs(
@@ -115,7 +124,7 @@ def job_inputs(
         own,
         draw(pool, max(enough - len(own), 0), seed),
         neutral_texts(name),
-        everyday_questions(model),
+        FactSet() if name in request_names() else everyday_questions(model),
     )
 
 

@@ -1,4 +1,4 @@
-"""The two traces of the main job: the facts to forget before the edit, and the same ones after it.
+"""Where the main job edits, and its two traces: the facts to forget before and after the edit.
 
 After the edit the facts are no longer known and there is no effect left to be a share of. The
 second trace is therefore in units of the first: 1 is the base model's whole effect.
@@ -6,17 +6,21 @@ second trace is therefore in units of the first: 1 is the base model's whole eff
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
-from workbench.facts.fact import FactSet
+from workbench.edit.targets import needed_sites
+from workbench.facts.fact import FactSet, Request
 from workbench.facts.known import split_known
 from workbench.job_inputs import JobInputs, JobSettings
 from workbench.localize.causal_tracing import KINDS, causal_tracing, window_variants
 from workbench.localize.cone import patch_effects
 from workbench.localize.localization import Localization, summarise
 from workbench.localize.metrics import metric_named
+from workbench.localize.sites import SiteName, recall_sites
+from workbench.models.components import ComponentSet
 from workbench.models.model import Model
 from workbench.models.text import decode
 from workbench.progress import SILENT, Progress
@@ -43,6 +47,17 @@ def trace_before(
     if not inputs.similar:
         return own, own
     return own, causal_tracing(model, inputs.traced + inputs.similar, **options)
+
+
+def choose_sites(
+    model: Model, request: Request, basis: Localization, settings: JobSettings
+) -> Mapping[SiteName, ComponentSet]:
+    """Choose the components of the sites to edit: those wanted, or all that the trace finds."""
+    found = recall_sites(
+        basis, share=settings.share, most=settings.most, kinds=tuple(settings.kinds)
+    )
+    wanted = settings.at or needed_sites(model, request)
+    return {site: found[site] for site in wanted if site in found} or found
 
 
 def trace_after(

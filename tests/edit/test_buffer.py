@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 from tests.conftest import CONFIGS, make_tokenizer
 from tests.edit.requests import request
 from workbench.edit.buffer import (
+    chat_rows,
     confusable_rows,
-    context_rows,
     form_of,
     shared_beginnings,
     site_rows,
@@ -18,7 +18,7 @@ from workbench.edit.buffer import (
 from workbench.edit.self_made import sample_chats, sample_names, sample_texts
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.models.model import Model
-from workbench.models.text import decode
+from workbench.models.text import decode, encode
 
 SENTENCE = "The mother tongue of Danielle Darrieux is French."
 CHAT = "{% for m in messages %}U: {{ m['content'] }}\n{% endfor %}A:"
@@ -71,15 +71,19 @@ def test_made_up_texts_end_at_the_end_token(reciting):
 
 def test_only_chat_models_make_up_conversations(reciting, tiny):
     assert sample_chats(reciting, 3) == []
+    assert not len(chat_rows(reciting, "answer", count=3, weight=1, context_weight=1, seed=0))
     tokenizer = make_tokenizer()
     tokenizer.chat_template = CHAT
-    made = sample_chats(Model(tiny.hf, tokenizer, "chat"), 3, length=6, answer=4)
-    assert made and all(text.startswith("U: ") and "\nA:" in text for text in made)
-    plain = context_rows(tiny, request(), count=2, generations=3, weight=2.0, seed=0)
-    more = context_rows(
-        Model(tiny.hf, tokenizer, "chat"), request(), count=2, generations=3, weight=2.0, seed=0
-    )
-    assert len(more.sequences) > len(plain.sequences)
+    model = Model(tiny.hf, tokenizer, "chat")
+    made = sample_chats(model, 3)
+    assert made and all(p.startswith("U: ") and p.endswith("\nA:") for p, _ in made)
+    rows = chat_rows(model, "answer", count=3, weight=7.0, context_weight=2.0, seed=0)
+    for (prompt, answer), ids, weights in zip(made, rows.sequences, rows.weights, strict=True):
+        assert decode(model, ids) == prompt + answer
+        asked = len(encode(model, prompt)) - 1
+        assert weights == (2.0,) * asked + (7.0,) * (len(ids) - asked)
+    elsewhere = chat_rows(model, "subject", count=3, weight=7.0, context_weight=2.0, seed=0)
+    assert {w for row in elsewhere.weights for w in row} == {2.0}
 
 
 def test_shared_beginnings_by_hand():

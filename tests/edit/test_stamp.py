@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.conftest import make_model
 from tests.edit.requests import facts, request
+from workbench.edit import targets
 from workbench.edit.buffer import site_rows
 from workbench.edit.edit import outside
 from workbench.edit.matrix import matrices
 from workbench.edit.registry import METHODS, edit, make_config
 from workbench.edit.stamp import StampConfig, stamp
-from workbench.edit.targets import build_task
+from workbench.edit.targets import build_task, needed_sites, target_for
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet, Replace, Request
 from workbench.models.components import ComponentSet
@@ -182,6 +185,41 @@ def test_the_reference_of_a_wording_is_that_wording(tiny):
     for i, g in enumerate(task.group.tolist()):
         own = values[task.reference_group == g]
         assert means[i] == own.mean()
+
+
+def test_spreading_asks_the_first_of_two_layers_for_half(tiny):
+    pair = ComponentSet.parse("mlp.0-1")
+    full = stamp(tiny, request(), pair, replace(CONFIG, spread=False)).steps["asked"]
+    half = stamp(tiny, request(), pair, replace(CONFIG, spread=True)).steps["asked"]
+    assert full[0] == pytest.approx(2 * half[0], rel=1e-5)
+    one = ComponentSet.parse("mlp.1")
+    alone = [
+        stamp(tiny, request(), one, replace(CONFIG, spread=s)).delta.updates for s in (True, False)
+    ]
+    for name, update in alone[0].items():
+        torch.testing.assert_close(update.dense(), alone[1][name].dense())
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_what_the_model_says_by_itself_decides_sites_and_targets(tiny, monkeypatch, refuses):
+    words = ["I do not know."] * 3 if refuses else ["golf.", " I do not know.", "tennis"]
+    monkeypatch.setattr(targets, "generate", lambda *args, **kwargs: words)
+    asked = request()
+    assert needed_sites(tiny, asked) == (("subject",) if refuses else ("subject", "answer"))
+    assert target_for(tiny, asked, "subject") == "counterpart"
+    assert target_for(tiny, asked, "answer") == ("counterpart" if refuses else "teacher")
+    used = stamp(tiny, asked, ComponentSet.parse("mlp.1"), replace(CONFIG, at="answer")).steps
+    assert set(used["target"]) == {target_for(tiny, asked, "answer")}
+
+
+def test_foils_are_written_at_the_answer_site(tiny):
+    asked = replace(
+        request(),
+        forget=FactSet(tuple(replace(f, foil=" golf") for f in request().forget)),
+        behaviour=Replace(),
+    )
+    assert needed_sites(tiny, asked) == ("answer",)
+    assert target_for(tiny, asked, "answer") == "foil"
 
 
 def test_a_no_op_is_reported_as_failed(tiny):

@@ -191,15 +191,13 @@ def export(
 
 
 def _traced_sites(model: Model, request: str, seed: int, progress: Progress) -> Any:
-    from workbench.job_inputs import JobSettings, job_inputs
-    from workbench.job_trace import trace_before
-    from workbench.localize.corruption import Noise
-    from workbench.localize.sites import recall_sites
+    from workbench.job_inputs import job_inputs, job_settings
+    from workbench.job_trace import choose_sites, trace_before
 
     inputs = job_inputs(model, request, seed=seed, progress=progress)
-    settings = JobSettings(corruption=Noise(samples=3, seed=seed), seed=seed)
+    settings = job_settings(request, seed=seed)
     _, basis = trace_before(model, inputs, settings, progress)
-    return recall_sites(basis, share=settings.share, most=settings.most, kinds=settings.kinds)
+    return choose_sites(model, inputs.request, basis, settings)
 
 
 def _edited(base: Model, deltas: Sequence[WeightDelta]) -> Model:

@@ -47,17 +47,13 @@ def demo(
     Example: workbench demo --out forget-athletes
     """
     check_folder(out, overwrite)
-    from workbench.edit.stamp import StampConfig
     from workbench.job import run_job
-    from workbench.job_inputs import JobSettings, default_request, job_inputs
-    from workbench.localize.corruption import Noise
+    from workbench.job_inputs import default_request, job_inputs, job_settings
     from workbench.models.load import load
     from workbench.store.store import RunStore
 
     name = request or default_request(model)
-    settings = JobSettings(
-        corruption=Noise(samples=3, seed=seed), stamp=StampConfig(seed=seed), seed=seed
-    )
+    settings = job_settings(name, seed=seed)
     command = ["workbench", "demo", "--out", str(out), "--model", model, "--request", name]
     with progress_bar(as_json) as progress:
         loaded = load(model, progress=progress)

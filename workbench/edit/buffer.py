@@ -125,7 +125,7 @@ def confusable_rows(
 
     Args:
         model: whose tokens and own answers to use.
-        request: its retain and unknown facts give the subjects.
+        request: its retain facts give the subjects, at the subject site its unknown ones too.
         site: where the edit acts.
         count: number of prompts, drawn evenly over wordings.
         named: how often to let the model name a subject itself, over all relations.
@@ -134,7 +134,9 @@ def confusable_rows(
         tokens: tokens of the subject that are the site.
         seed: seed of the draw.
     """
-    names = subjects_by_relation(request.retain + request.unknown)
+    # What a model says about subjects it does not know need not stay, only how it reads them.
+    others = request.retain if site == "answer" else request.retain + request.unknown
+    names = subjects_by_relation(others)
     forms = forms_of(request.forget)
     for relation, made in named_by_model(model, forms, named, seed=seed).items():
         names[relation] = tuple(dict.fromkeys((*names.get(relation, ()), *made)))
@@ -177,10 +179,7 @@ def named_by_model(
 def context_rows(
     model: Model, request: Request, *, count: int, generations: int, weight: float, seed: int
 ) -> Rows:
-    """Return every token of kept facts with the model's own answers, and of texts it makes up.
-
-    A chat model makes up as many conversations besides.
-    """
+    """Return every token of kept facts with the model's own answers, and of texts it makes up."""
     kept = list(request.retain)
     random.Random(seed).shuffle(kept)
     pick = random.Random(seed + 1)
@@ -189,7 +188,22 @@ def context_rows(
     answers = generate(model, prompts, max_new_tokens=12, stop=None) if prompts else []
     texts = [encode(model, p + a) for p, a in zip(prompts, answers, strict=True)]
     texts += sample_texts(model, generations, seed=seed)
-    texts += [encode(model, made) for made in sample_chats(model, generations, seed=seed)]
     picks = tuple(tuple(range(len(t))) for t in texts)
     weights = tuple((weight,) * len(t) for t in texts)
     return Rows(tuple(tuple(t) for t in texts), picks, weights)
+
+
+def chat_rows(
+    model: Model, site: Site, *, count: int, weight: float, context_weight: float, seed: int
+) -> Rows:
+    """Return every token of conversations that a chat model makes up.
+
+    What answers them stands where the answer site's refusals stand, and weighs as much as there.
+    """
+    sequences, weights = [], []
+    for prompt, answer in sample_chats(model, count, seed=seed):
+        ids = encode(model, prompt + answer)
+        start = len(encode(model, prompt)) - 1 if site == "answer" else len(ids)
+        sequences.append(tuple(ids))
+        weights.append((context_weight,) * start + (weight,) * (len(ids) - start))
+    return Rows(tuple(sequences), tuple(tuple(range(len(s))) for s in sequences), tuple(weights))

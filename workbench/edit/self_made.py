@@ -34,11 +34,14 @@ def sample_texts(model: Model, count: int, *, length: int = 24, seed: int = 0) -
 
 def sample_chats(
     model: Model, count: int, *, length: int = 32, answer: int = 32, seed: int = 0
-) -> list[str]:
+) -> list[tuple[str, str]]:
     """Let a chat model make up users' questions, and answer them; none without a chat template.
 
     Nothing but the template's opening of a user's turn is given (Xu et al. 2024, Magpie, arXiv
     2406.08464).
+
+    Returns:
+        Rendered questions, and the model's greedy answers to them.
     """
     if count < 1 or not model.tokenizer.chat_template:
         return []
@@ -49,7 +52,7 @@ def sample_chats(
     questions = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
     prompts = [chat(model, q.strip()) for q in questions if q.strip()]
     answers = generate(model, prompts, max_new_tokens=answer, stop=None)
-    return [p + a for p, a in zip(prompts, answers, strict=True)]
+    return list(zip(prompts, answers, strict=True))
 
 
 def sample_names(

@@ -7,7 +7,7 @@ the edits below it:
          subject   the subject's last token - where the fact is looked up
          answer    the prompt's last token and the refusal's tokens - where it is read out
     D    asked change of the outputs, by the target rule (`targets`); a target of the residual
-         stream is shared out over the matrices still to come
+         stream is asked of each matrix as far as the ones before it have not met it
     C    second moment of the keys to leave alone, streamed over the retain buffer (`buffer`)
     Delta = argmin  w |Delta X_f - strength D|^2 + |Delta X_r|^2 + lambda m |Delta|^2   (`solvers`)
 
@@ -25,18 +25,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.edit.buffer import Site, confusable_rows, context_rows
+from workbench.edit.buffer import Site, chat_rows, confusable_rows, context_rows
 from workbench.edit.edit import Edit, finish, origin
 from workbench.edit.matrix import Matrix, before_norm, matrices, solve_matrix
 from workbench.edit.solvers import SOLVERS, Moments, SolverName
 from workbench.edit.stream import Rows, Stream
-from workbench.edit.targets import TARGETS, TargetName, Task, build_task, output_change
+from workbench.edit.targets import TARGETS, TargetName, Task, build_task, output_change, target_for
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import Request
 from workbench.models.components import ComponentSet
@@ -54,9 +54,12 @@ class StampConfig:
     Attributes:
         at: site of a plain component set; ignored where components are given per site.
         tokens: how many of the subject's tokens, from its last backwards, the subject site has.
-        target: target rule.
+        target: target rule; "auto" takes the one that goes with the request's behaviour and site.
         solve: solver.
         strength: multiple of the asked change.
+        spread: share the asked change of the stream out over the matrices still to come, as MEMIT
+            does; otherwise each is asked for all that is left, so that later tokens never see what
+            earlier layers could already remove.
         weight: w, weight of a forget key against a retain key, for `lstsq`.
         ridge: lambda, in units of the mean squared retain key.
         rank: directions of the keys that are used (STAMP-LR); None for all.
@@ -67,15 +70,17 @@ class StampConfig:
         confusable_weight: weight of their site positions.
         context: kept facts with the model's own answers, in the retain buffer.
         generations: texts the model makes up, in the retain buffer.
+        chats: conversations a chat model makes up, in the retain buffer.
         context_weight: weight of every other retained position.
         seed: seed of every draw.
     """
 
     at: Site = "subject"
     tokens: int = 3
-    target: TargetName = "counterpart"
+    target: TargetName | Literal["auto"] = "auto"
     solve: SolverName = "lstsq"
     strength: float = 1.0
+    spread: bool = False
     weight: float = 30.0
     ridge: float = 1e-4
     rank: int | None = None
@@ -86,6 +91,7 @@ class StampConfig:
     confusable_weight: float = 1.0
     context: int = 300
     generations: int = 64
+    chats: int = 64
     context_weight: float = 1.0
     seed: int = 0
 
@@ -97,7 +103,7 @@ class StampConfig:
         """
         for kind, value, known in (
             ("site", self.at, SITES),
-            ("target", self.target, TARGETS),
+            ("target", self.target, ("auto", *TARGETS)),
             ("solver", self.solve, SOLVERS),
         ):
             if value not in known:
@@ -145,7 +151,10 @@ def stamp(
         settings = replace(config, at=site, **(per_site or {}).get(site, {}))
         settings.check()
         model.structure.check(sites[site])
-        stage, rows = _stage(working, request, sites[site], settings, progress)
+        target = settings.target
+        if target == "auto":
+            target = target_for(model, request, site)
+        stage, rows = _stage(working, request, sites[site], settings, target, progress)
         steps += rows
         for name, update in stage.items():
             updates[name] = _join(updates.get(name), update)
@@ -180,6 +189,7 @@ def _stage(
     request: Request,
     components: ComponentSet,
     config: StampConfig,
+    target: TargetName,
     progress: Progress,
 ) -> tuple[dict[str, Update], list[dict[str, Any]]]:
     """Solve every matrix of one site in layer order."""
@@ -189,7 +199,7 @@ def _stage(
         model,
         request,
         config.at,
-        config.target,
+        target,
         counterparts=config.counterparts,
         tokens=config.tokens,
     )
@@ -204,7 +214,11 @@ def _stage(
         forget.advance(edited, group.layer)
         retain.advance(edited, group.layer)
         reference.advance(base, group.layer)
-        x, change = _asked(edited, base, forget, reference, task, group, config, len(groups) - i)
+        left = len(groups) - i if config.spread else 1
+        x, change = _asked(
+            edited, base, forget, reference, task, group, target, config.dimensions, left
+        )
+        change = config.strength * change
         moments = Moments.zeros(x.shape[1], x.device)
         for keys, weights in retain.keys(edited, group.writer):
             moments = moments.add(keys, weights)
@@ -224,7 +238,7 @@ def _stage(
         updates[group.writer.parameter] = update
         new = edited.get_parameter(group.writer.parameter) + update.dense().to(old.dtype)
         replace_parameter(edited, group.writer.parameter, new)
-        steps.append({"site": config.at, "layer": group.layer, **step})
+        steps.append({"site": config.at, "target": target, "layer": group.layer, **step})
     return updates, steps
 
 
@@ -248,6 +262,14 @@ def _retain_buffer(model: Model, request: Request, config: StampConfig) -> Rows:
         weight=config.context_weight,
         seed=config.seed,
     )
+    rows += chat_rows(
+        model,
+        config.at,
+        count=config.chats,
+        weight=config.confusable_weight,
+        context_weight=config.context_weight,
+        seed=config.seed,
+    )
     if not len(rows):
         raise WorkbenchError(
             "The retain buffer is empty; give the request facts to retain, or let the model make "
@@ -263,19 +285,20 @@ def _asked(
     reference: Stream,
     task: Task,
     group: Matrix,
-    config: StampConfig,
+    target: TargetName,
+    dimensions: int,
     left: int,
 ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n d_out"]]:
     """Return the forget keys of a matrix and the change its outputs are asked for."""
     x, y, after = forget.observe(edited, group.writer)
-    if config.target in ("mean", "subspace"):
+    if target in ("mean", "subspace"):
         _, y_ref, _ = reference.observe(base, group.writer)
         change = output_change(
-            config.target, y, task.group, y_ref, task.reference_group, dimensions=config.dimensions
+            target, y, task.group, y_ref, task.reference_group, dimensions=dimensions
         )
     else:
         wanted = task.reference_means(reference.after(base))
         change = (wanted - after) / left
         if group.writer.post_norm:
             change = before_norm(edited.get_submodule(group.writer.post_norm), y, change)
-    return x, config.strength * change
+    return x, change

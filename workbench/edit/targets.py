@@ -2,7 +2,7 @@
 
     counterpart  the same wording about subjects the model does not know, averaged: where it refuses
                  by itself
-    teacher      the same prompt, shown refusals in context
+    teacher      the same prompt, shown four refusals in context
     mean         one vector: mean of refused prompts' outputs minus mean of the forget outputs
                  (Rachapudi et al. 2026, arXiv 2604.12820)
     subspace     the projection of each output on the top-k subspace of refused prompts' outputs
@@ -35,9 +35,11 @@ from workbench.edit.stream import Rows
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, Replace, Request
 from workbench.models.model import Model
+from workbench.models.text import generate
 
 TargetName = Literal["counterpart", "teacher", "mean", "subspace", "foil"]
 TARGETS: tuple[TargetName, ...] = get_args(TargetName)
+_SHOTS = 4  # refusals shown to the teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,34 @@ class _Builder:
 
     def rows(self) -> tuple[Rows, Int[Tensor, " n"]]:
         return Rows(tuple(self.sequences), tuple(self.picks)), torch.tensor(self.group)
+
+
+def refuses_unknown(model: Model, request: Request, *, most: int = 8) -> bool:
+    """Whether the model by itself refuses what it does not know, in the request's words."""
+    if isinstance(request.behaviour, Replace) or not request.unknown:
+        return False
+    refusal = request.behaviour.text.strip()
+    answers = generate(model, [f.prompt for f in request.unknown][:most], max_new_tokens=12)
+    return 2 * sum(a.strip().startswith(refusal) for a in answers) > len(answers)
+
+
+def needed_sites(model: Model, request: Request) -> tuple[Site, ...]:
+    """Return the sites that must be edited for a request's behaviour.
+
+    Losing the fact where it is looked up is enough if the model then refuses by itself. If it would
+    make an answer up, the answer site has to be taught to refuse as well. A foil can only be
+    written where answers are read out.
+    """
+    if isinstance(request.behaviour, Replace):
+        return ("answer",)
+    return ("subject",) if refuses_unknown(model, request) else ("subject", "answer")
+
+
+def target_for(model: Model, request: Request, site: Site) -> TargetName:
+    """Return the target rule that goes with a request's behaviour at a site."""
+    if isinstance(request.behaviour, Replace):
+        return "foil"
+    return "counterpart" if site == "subject" or refuses_unknown(model, request) else "teacher"
 
 
 def build_task(
@@ -185,7 +215,7 @@ def _references(
     refusal = request.behaviour.text  # type: ignore[union-attr]
     if target == "teacher":
         shown = "".join(
-            f"{u.prompt}{refusal}{_turn_end(model)}" for u in list(request.unknown)[:counterparts]
+            f"{u.prompt}{refusal}{_turn_end(model)}" for u in list(request.unknown)[:_SHOTS]
         )
         ids, picks = site_rows(model, prompt, fact.subject, site, refusal, tokens, shared)
         lead = tuple(model.tokenizer(shown, add_special_tokens=False)["input_ids"])
