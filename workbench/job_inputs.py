@@ -41,6 +41,7 @@ class JobSettings:
         share: a component is chosen if its effect is at least this share of its site's largest.
         most: most components of a site.
         kinds: kinds of components to choose from.
+        first: lowest layer to choose from.
         at: sites to edit; None for those that the request's behaviour needs.
         stamp: settings of the edit.
         per_site: settings that differ at one site.
@@ -54,6 +55,7 @@ class JobSettings:
     share: float = 0.25
     most: int = 4
     kinds: tuple[str, ...] = ("mlp",)
+    first: int = 0
     at: tuple[Site, ...] | None = None
     stamp: StampConfig = field(default_factory=StampConfig)
     per_site: Mapping[Site, Mapping[str, Any]] = field(default_factory=dict)
@@ -81,13 +83,30 @@ class JobInputs:
 
 
 def job_settings(request: str, *, seed: int = 0) -> JobSettings:
-    """Return the settings of a job on a named request or a request file."""
+    """Return the settings of a job on a named request or a request file.
+
+    A pretrained model spreads recall over many layers, each of which does little: it is traced in
+    windows, without those that reach the first layer, and its edit is spread as well. Its refusal
+    has to be told from every other answer it can give, hence the conversations.
+    """
     settings = JobSettings(
         corruption=Noise(samples=3, seed=seed), stamp=StampConfig(seed=seed), seed=seed
     )
     if request != CAPITALS:
         return settings
-    return replace(settings, **_PRETRAINED, stamp=replace(settings.stamp, **_PRETRAINED_STAMP))
+    stamp = replace(
+        settings.stamp,
+        spread=True,
+        weight=10.0,
+        confusable=500,
+        named=240,
+        confusable_weight=10.0,
+        context=40,
+        generations=32,
+        chats=32,
+    )
+    answer = {"weight": 25.0, "confusable": 240, "named": 120, "chats": 160}
+    return replace(settings, window=5, first=3, stamp=stamp, per_site={"answer": answer})
 
 
 def job_inputs(

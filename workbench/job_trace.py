@@ -54,7 +54,11 @@ def choose_sites(
 ) -> Mapping[SiteName, ComponentSet]:
     """Choose the components of the sites to edit: those wanted, or all that the trace finds."""
     found = recall_sites(
-        basis, share=settings.share, most=settings.most, kinds=tuple(settings.kinds)
+        basis,
+        share=settings.share,
+        most=settings.most,
+        kinds=tuple(settings.kinds),
+        first=settings.first,
     )
     wanted = settings.at or needed_sites(model, request)
     return {site: found[site] for site in wanted if site in found} or found

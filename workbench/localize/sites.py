@@ -23,6 +23,7 @@ def recall_sites(
     share: float = 0.25,
     most: int = 4,
     kinds: tuple[str, ...] = ("mlp",),
+    first: int = 0,
 ) -> dict[SiteName, ComponentSet]:
     """Choose the components of each site.
 
@@ -31,6 +32,9 @@ def recall_sites(
         share: least score of a component, as a share of the best one at its site.
         most: most components of a site.
         kinds: kinds of components to choose from.
+        first: lowest layer to choose from. Where the vocabulary is large the first MLP restates
+            the token: restoring it gives back the embedding that noise took, wherever the fact is
+            recalled. Leave it out there, with every window that reaches it.
 
     Returns:
         The sites that have components; a site without a positive score is left out.
@@ -38,7 +42,7 @@ def recall_sites(
     Raises:
         WorkbenchError: no site has any component.
     """
-    scores = {site: _scores(localization, role, kinds) for site, role in _ROLE.items()}
+    scores = {site: _scores(localization, role, kinds, first) for site, role in _ROLE.items()}
     out: dict[SiteName, ComponentSet] = {}
     for site in ("subject", "answer"):
         other = scores["answer" if site == "subject" else "subject"]
@@ -57,10 +61,10 @@ def recall_sites(
 
 
 def _scores(
-    localization: Localization, role: str, kinds: tuple[str, ...]
+    localization: Localization, role: str, kinds: tuple[str, ...], first: int
 ) -> dict[Component, float]:
     table = localization.table
-    rows = table[(table["role"] == role) & table["kind"].isin(kinds)]
+    rows = table[(table["role"] == role) & table["kind"].isin(kinds) & (table["layer"] >= first)]
     return {
         Component(int(r["layer"]), r["kind"], int(r["index"])): float(r["score"])
         for _, r in rows.iterrows()
