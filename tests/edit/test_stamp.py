@@ -13,6 +13,7 @@ from workbench.edit import targets
 from workbench.edit.buffer import site_rows
 from workbench.edit.edit import outside
 from workbench.edit.matrix import matrices
+from workbench.edit.readout import readout_change
 from workbench.edit.registry import METHODS, edit, make_config
 from workbench.edit.stamp import StampConfig, stamp
 from workbench.edit.targets import build_task, needed_sites, target_for
@@ -20,7 +21,7 @@ from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet, Replace, Request
 from workbench.models.components import ComponentSet
 from workbench.models.delta import LowRank
-from workbench.models.text import encode
+from workbench.models.text import encode, generate
 from workbench.progress import Cancelled, Progress
 
 FAST = {"confusable": 8, "context": 4, "generations": 4, "counterparts": 3}
@@ -219,7 +220,51 @@ def test_foils_are_written_at_the_answer_site(tiny):
         behaviour=Replace(),
     )
     assert needed_sites(tiny, asked) == ("answer",)
-    assert target_for(tiny, asked, "answer") == "foil"
+    assert target_for(tiny, asked, "answer") == "logits"
+
+
+def test_the_asked_change_gives_the_wanted_token_its_lead(family_model):
+    """Added to the stream behind the last block, it makes the wanted token lead."""
+    task = build_task(family_model, request(), "answer", "logits", counterparts=3)
+    margin = 0.5
+    change = readout_change(family_model, task.forget, margin=margin)
+    name = f"blocks.{family_model.n_layers - 1}.hook_resid_post"
+    start = 0
+    for ids, picks in zip(task.forget.sequences, task.forget.picks, strict=True):
+        own = change[start : start + len(picks)]
+        start += len(picks)
+
+        def add(stream, hook, own=own, picks=picks):
+            stream[0, list(picks)] += own
+            return stream
+
+        with torch.no_grad():
+            logits = family_model.bridge.run_with_hooks(
+                torch.tensor([ids]), fwd_hooks=[(name, add)]
+            )[0]
+        for p, moved in zip(picks, own, strict=True):
+            best = logits[p].clone()
+            best[ids[p + 1]] = -torch.inf
+            lead = logits[p, ids[p + 1]] - best.max()
+            assert lead >= margin * 0.99
+            assert moved.any() or lead > margin
+    assert start == len(change)
+
+
+def test_logits_write_the_foil(tiny):
+    asked = request()
+    asked = replace(
+        asked,
+        forget=FactSet(tuple(replace(f, foil=" golf") for f in asked.forget)),
+        behaviour=Replace(),
+    )
+    config = StampConfig(**FAST, at="answer", weight=1e9, ridge=1e-12)
+    found = stamp(tiny, asked, ComponentSet.parse("mlp.2"), config)
+    prompts = [f.prompt for f in asked.forget]
+    assert all(text.startswith(" golf") for text in generate(found.model, prompts))
+    assert set(found.steps["target"]) == {"logits"}
+    with pytest.raises(WorkbenchError, match="use the answer site"):
+        stamp(tiny, asked, ComponentSet.parse("mlp.2"), replace(config, at="subject"))
 
 
 def test_a_no_op_is_reported_as_failed(tiny):

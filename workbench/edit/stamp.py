@@ -34,6 +34,7 @@ from torch import Tensor
 from workbench.edit.buffer import Site, chat_rows, confusable_rows, context_rows
 from workbench.edit.edit import Edit, finish, origin
 from workbench.edit.matrix import Matrix, before_norm, matrices, solve_matrix
+from workbench.edit.readout import readout_change
 from workbench.edit.solvers import SOLVERS, Moments, SolverName
 from workbench.edit.stream import Rows, Stream
 from workbench.edit.targets import TARGETS, TargetName, Task, build_task, output_change, target_for
@@ -65,6 +66,7 @@ class StampConfig:
         rank: directions of the keys that are used (STAMP-LR); None for all.
         counterparts: unknown subjects a target is averaged over.
         dimensions: dimensions of the refusal subspace, for target `subspace`.
+        margin: lead in logits of the wanted text, for target `logits`.
         confusable: prompts about other subjects in the same wordings, in the retain buffer.
         named: how often the model names a subject for such prompts itself.
         confusable_weight: weight of their site positions.
@@ -86,6 +88,7 @@ class StampConfig:
     rank: int | None = None
     counterparts: int = 16
     dimensions: int = 8
+    margin: float = 4.0
     confusable: int = 1500
     named: int = 400
     confusable_weight: float = 1.0
@@ -108,7 +111,7 @@ class StampConfig:
         ):
             if value not in known:
                 raise unknown_name(kind, value, known)
-        for name in ("tokens", "weight", "ridge", "counterparts", "strength"):
+        for name in ("tokens", "weight", "ridge", "counterparts", "strength", "margin"):
             if not getattr(self, name) > 0:
                 raise WorkbenchError(f"{name} must be positive, not {getattr(self, name)}.")
         if self.rank is not None and self.rank < 1:
@@ -207,7 +210,8 @@ def _stage(
     reference = Stream(model, task.reference, layers, label="target activations", progress=progress)
     buffer = _retain_buffer(model, request, config)
     retain = Stream(model, buffer, layers, label="retain activations", progress=progress)
-    base, edited = model.fork().hf, model.fork().hf
+    base, current = model.fork().hf, model.fork()
+    edited = current.hf
     updates: dict[str, Update] = {}
     steps = []
     for i, group in enumerate(progress.track(groups, f"solving at the {config.at} site")):
@@ -215,10 +219,7 @@ def _stage(
         retain.advance(edited, group.layer)
         reference.advance(base, group.layer)
         left = len(groups) - i if config.spread else 1
-        x, change = _asked(
-            edited, base, forget, reference, task, group, target, config.dimensions, left
-        )
-        change = config.strength * change
+        x, change = _asked(current, base, forget, reference, task, group, target, config, left)
         moments = Moments.zeros(x.shape[1], x.device)
         for keys, weights in retain.keys(edited, group.writer):
             moments = moments.add(keys, weights)
@@ -279,26 +280,27 @@ def _retain_buffer(model: Model, request: Request, config: StampConfig) -> Rows:
 
 
 def _asked(
-    edited: Any,
+    current: Model,
     base: Any,
     forget: Stream,
     reference: Stream,
     task: Task,
     group: Matrix,
     target: TargetName,
-    dimensions: int,
+    config: StampConfig,
     left: int,
 ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n d_out"]]:
     """Return the forget keys of a matrix and the change its outputs are asked for."""
-    x, y, after = forget.observe(edited, group.writer)
+    x, y, after = forget.observe(current.hf, group.writer)
     if target in ("mean", "subspace"):
         _, y_ref, _ = reference.observe(base, group.writer)
-        change = output_change(
-            target, y, task.group, y_ref, task.reference_group, dimensions=dimensions
+        return x, config.strength * output_change(
+            target, y, task.group, y_ref, task.reference_group, dimensions=config.dimensions
         )
+    if target == "logits":
+        change = readout_change(current, task.forget, margin=config.margin) / left
     else:
-        wanted = task.reference_means(reference.after(base))
-        change = (wanted - after) / left
-        if group.writer.post_norm:
-            change = before_norm(edited.get_submodule(group.writer.post_norm), y, change)
-    return x, change
+        change = (task.reference_means(reference.after(base)) - after) / left
+    if group.writer.post_norm:
+        change = before_norm(current.hf.get_submodule(group.writer.post_norm), y, change)
+    return x, config.strength * change

@@ -7,6 +7,7 @@
                  (Rachapudi et al. 2026, arXiv 2604.12820)
     subspace     the projection of each output on the top-k subspace of refused prompts' outputs
     foil         the same wording about a subject whose answer is the foil (behaviour `Replace`)
+    logits       none: the refusal or foil is to lead the logits (`readout`)
 
 counterpart, teacher and foil ask the residual stream after the layer to be the reference's; mean
 and subspace ask it of the matrix's own output.
@@ -37,7 +38,7 @@ from workbench.facts.fact import Fact, Replace, Request
 from workbench.models.model import Model
 from workbench.models.text import generate
 
-TargetName = Literal["counterpart", "teacher", "mean", "subspace", "foil"]
+TargetName = Literal["counterpart", "teacher", "mean", "subspace", "foil", "logits"]
 TARGETS: tuple[TargetName, ...] = get_args(TargetName)
 _SHOTS = 4  # refusals shown to the teacher
 
@@ -123,7 +124,7 @@ def needed_sites(model: Model, request: Request) -> tuple[Site, ...]:
 def target_for(model: Model, request: Request, site: Site) -> TargetName:
     """Return the target rule that goes with a request's behaviour at a site."""
     if isinstance(request.behaviour, Replace):
-        return "foil"
+        return "logits"
     return "counterpart" if site == "subject" or refuses_unknown(model, request) else "teacher"
 
 
@@ -142,14 +143,14 @@ def build_task(
         WorkbenchError: the request lacks what the rule needs.
     """
     replace = isinstance(request.behaviour, Replace)
-    if replace != (target == "foil"):
-        want = "target 'foil'" if replace else "behaviour 'replace'"
+    if target != "logits" and replace != (target == "foil"):
+        want = "target 'logits' or 'foil'" if replace else "behaviour 'replace'"
         raise WorkbenchError(
             f"The target {target!r} does not go with this request's behaviour; use {want}."
         )
-    if replace and site == "subject":
+    if site == "subject" and (replace or target == "logits"):
         raise WorkbenchError(
-            "At the subject's token there is no foil to write yet; replace at the answer site."
+            "At the subject's token there is no answer to write yet; use the answer site."
         )
     groups: dict[Hashable, int] = {}
     forget, reference = _Builder.new(groups), _Builder.new(groups)
@@ -159,8 +160,13 @@ def build_task(
         for prompt in prompts_of(fact):
             key = _key(fact, prompt, site, target, model)
             answer = (fact.foil or "") if replace else request.behaviour.text  # type: ignore[union-attr]
-            row = site_rows(model, prompt, fact.subject, site, answer, tokens, shared[fact.subject])
-            forget.add(row, key)
+            ids, picks = site_rows(
+                model, prompt, fact.subject, site, answer, tokens, shared[fact.subject]
+            )
+            if target == "logits":  # every token of the answer, and nothing behind it
+                forget.add((ids, picks[:-1]), key)
+                continue
+            forget.add((ids, picks), key)
             for other in _references(
                 model,
                 request,
@@ -174,6 +180,8 @@ def build_task(
             ):
                 reference.add(other, key)
     rows, group = forget.rows()
+    if target == "logits":
+        return Task(rows, group, Rows((), ()), group[:0])
     references, reference_group = reference.rows()
     missing = set(group.tolist()) - set(reference_group.tolist())
     if missing:
@@ -234,7 +242,7 @@ def _what_is_missing(target: TargetName) -> str:
     if target == "foil":
         return (
             "No other fact of the request has the foil as its answer, so there is nothing to copy "
-            "it from; add such a fact to retain, or refuse instead."
+            "it from; add such a fact to retain, or use target 'logits'."
         )
     return (
         f"The target {target!r} needs prompts about subjects the model does not know, for every "

@@ -36,7 +36,7 @@ from workbench.localize.corruption import distinguish
 from workbench.localize.gradients import States, node_names, run
 from workbench.localize.localization import Cell, FactEffects, Localization, summarise
 from workbench.models.model import Model
-from workbench.models.text import encode, unembed
+from workbench.models.text import encode, final_norm, unembed
 from workbench.progress import SILENT, Progress
 
 _EMBEDDING = "blocks.0.hook_resid_pre"
@@ -76,7 +76,7 @@ def logit_lens(
     tokens = torch.tensor([ids], device=model.device)
     names = node_names(model, ["resid"])
     _, states = run(model, model.hf.get_input_embeddings()(tokens), names)
-    logits = unembed(model, _final_norm(model, torch.cat([states[n] for n in names])))
+    logits = unembed(model, final_norm(model, torch.cat([states[n] for n in names])))
     probability = torch.softmax(logits.float(), -1)
     best = probability.topk(min(top_k, probability.shape[-1]), -1)
     top = tuple(
@@ -90,11 +90,6 @@ def logit_lens(
     own = probability[..., first]
     rank = (probability > own[..., None]).sum(-1)
     return LogitLens(texts, top, best.values, own, rank)
-
-
-def _final_norm(model: Model, hidden: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-    norm: Any = model.bridge.ln_final
-    return norm.original_component(hidden)
 
 
 @torch.no_grad()
@@ -148,7 +143,7 @@ def _direct(model: Model, prompts: Sequence[Prompt]) -> list[dict[Any, Tensor]]:
     last: States = {n: s[:, -1].double() for n, s in states.items()}
     direction, bias = _readout(model, prompts)
     linear, offset = _frozen_norm(model)
-    normed = _final_norm(model, states[final][:, -1]).double() - offset
+    normed = final_norm(model, states[final][:, -1]).double() - offset
     image = linear(last[final])
     # normed = image / s, so s without knowing the norm's epsilon:
     scale = (image * normed).sum(-1) / (normed * normed).sum(-1)
@@ -187,13 +182,13 @@ def _frozen_norm(model: Model) -> tuple[Any, Float[Tensor, " d_model"]]:
     constant vector to b.
     """
     probe = torch.ones(1, model.d_model, device=model.device, dtype=model.hf.dtype)
-    offset = _final_norm(model, probe * 0)[0].double()
-    centres = torch.allclose(_final_norm(model, probe)[0].double(), offset, atol=1e-4)
+    offset = final_norm(model, probe * 0)[0].double()
+    centres = torch.allclose(final_norm(model, probe)[0].double(), offset, atol=1e-4)
 
     def linear(v: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
         centred = v - v.mean(-1, keepdim=True) if centres else v
         size = centred.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-12)
         unit = (centred / size * 1e3).to(model.hf.dtype)
-        return (_final_norm(model, unit).double() - offset) * size
+        return (final_norm(model, unit).double() - offset) * size
 
     return linear, offset

@@ -259,13 +259,15 @@ class Structure:
     d_mlp: int
     layers: tuple[_Layer, ...]
     sizes: Mapping[str, tuple[int, ...]]
+    final_norm: str  # module path
 
     @staticmethod
     def of(model: Model) -> Structure:
         """Read the structure off a model's bridge.
 
         Raises:
-            WorkbenchError: a block lacks an MLP or attention that can be named.
+            WorkbenchError: a block lacks a nameable MLP or attention, or the model a final
+                norm.
         """
         bridge = model.bridge
         names = {id(p): name for name, p in model.hf.named_parameters()}
@@ -281,7 +283,12 @@ class Structure:
         sizes = {name: tuple(p.shape) for name, p in model.parameters.items()}
         out = layers[0].mlp_out
         d_mlp = sizes[out.weight][1 - out.out_dim]
-        return Structure(model.n_layers, n_heads, n_kv, d_head, d_mlp, layers, sizes)
+        norm = _norm_path(bridge.ln_final, modules)
+        if norm is None:
+            raise WorkbenchError(
+                "This model has no norm with weights before its unembedding; use a model that has."
+            )
+        return Structure(model.n_layers, n_heads, n_kv, d_head, d_mlp, layers, sizes, norm)
 
     @cached_property
     def everything(self) -> ComponentSet:

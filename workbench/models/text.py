@@ -141,6 +141,11 @@ def _last_logits(model: Model, batch: Batch) -> Float[Tensor, "batch vocab"]:
     return unembed(model, last)
 
 
+def final_norm(model: Model, hidden: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+    """Normalise the residual stream behind the last block, as the unembedding reads it."""
+    return model.hf.get_submodule(model.structure.final_norm)(hidden)
+
+
 def unembed(model: Model, hidden: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
     """Map the final, normalised residual stream to logits, soft cap included."""
     head: Any = model.hf.get_output_embeddings()
