@@ -48,6 +48,14 @@ def test_the_model_names_the_subjects_it_knows(reciting):
     assert sample_names(reciting, [around], 0) == ()
 
 
+def test_wordings_without_room_are_left_out(reciting):
+    long = "The mother tongue of " * 30
+    assert sample_names(reciting, [(long, " is French.")], 8) == ()
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "The capital of France is Paris. " * 15 + CHAT
+    assert sample_chats(Model(reciting.hf, tokenizer, "chat"), 3) == []
+
+
 def test_names_reach_the_buffer_and_forgotten_ones_do_not(reciting):
     def texts(subject):
         fact = Fact(subject, f"The mother tongue of {subject} is French.", " yes")

@@ -81,3 +81,9 @@ def test_rouge_l_by_hand(answer: str, target: str, recall: float, f: float) -> N
 def test_a_target_that_cannot_be_made_is_refused(tiny: Model) -> None:
     with pytest.raises(WorkbenchError, match="target"):
         teacher_forced(tiny, ["Ada"], [" "])
+
+
+def test_the_beginning_of_a_long_text_is_measured(tiny):
+    text = "The capital of France is Paris. " * 40
+    ((_, count),) = negative_log_likelihoods(tiny, [text])
+    assert count == tiny.n_ctx - 1

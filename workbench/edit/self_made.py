@@ -47,10 +47,12 @@ def sample_chats(
         return []
     generator = torch.Generator().manual_seed(seed)
     opening = chat(model, _SLOT).split(_SLOT)[0]
-    starts = [encode(model, opening)] * count
+    start = encode(model, opening, cut=True)
+    starts = [start] * count if len(start) + length <= model.n_ctx else []
     rows = sample(model, starts, length=length, generator=generator)
     questions = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
     prompts = [chat(model, q.strip()) for q in questions if q.strip()]
+    prompts = [p for p in prompts if len(encode(model, p, cut=True)) + answer < model.n_ctx]
     answers = generate(model, prompts, max_new_tokens=answer, stop=None)
     return list(zip(prompts, answers, strict=True))
 
@@ -67,7 +69,8 @@ def sample_names(
 
     Args:
         model: the model to ask.
-        wordings: what stands before and behind the subject; those that begin with it are left out.
+        wordings: what stands before and behind the subject; those that begin with it or leave no
+            room in the context are left out.
         count: how often to ask, evenly over the wordings.
         length: most tokens of a name and of what ends it.
         seed: of the draws.
@@ -75,12 +78,14 @@ def sample_names(
     Returns:
         The different names, in the order they came up.
     """
-    usable = [(a, b) for a, b in wordings if a.strip() and _ending(b)]
+    heads = [(a.rstrip(" "), b) for a, b in wordings if a.strip() and _ending(b)]
+    usable = [(encode(model, a, cut=True), b) for a, b in heads]
+    usable = [(ids, b) for ids, b in usable if len(ids) + length <= model.n_ctx]
     if count < 1 or not usable:
         return ()
     generator = torch.Generator().manual_seed(seed)
     chosen = [usable[i % len(usable)] for i in range(count)]
-    starts = [encode(model, before.rstrip(" ")) for before, _ in chosen]
+    starts = [ids for ids, _ in chosen]
     rows = sample(model, starts, length=length, generator=generator)
     texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
     names: dict[str, None] = {}

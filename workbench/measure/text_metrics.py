@@ -119,8 +119,9 @@ def negative_log_likelihoods(
     """Return, for each text, the mean negative log-likelihood of its tokens and their count.
 
     The first token has nothing before it and is not counted; a text of one token counts nothing.
+    Of a text longer than the context, its beginning is measured.
     """
-    sequences = [encode(model, text) for text in texts]
+    sequences = [encode(model, text, cut=True) for text in texts]
     out = [(0.0, 0)] * len(texts)
     for batch in progress.track(_groups(model, sequences), "perplexity"):
         logits = model.hf(

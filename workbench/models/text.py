@@ -40,16 +40,17 @@ class Batch:
         return self.attention_mask.sum(1)
 
 
-def encode(model: Model, text: str, *, room: int = 0) -> list[int]:
+def encode(model: Model, text: str, *, room: int = 0, cut: bool = False) -> list[int]:
     """Return the token ids of a text, special tokens once.
 
     Args:
         model: whose tokenizer to use.
         text: what to encode.
         room: tokens that must still fit behind it.
+        cut: keep the beginning of a text that is too long.
 
     Raises:
-        WorkbenchError: the text is empty or longer than the model's context.
+        WorkbenchError: the text is empty or, uncut, longer than the model's context.
     """
     tokenizer = model.tokenizer
     bos = tokenizer.bos_token
@@ -58,6 +59,8 @@ def encode(model: Model, text: str, *, room: int = 0) -> list[int]:
     if not ids:
         raise WorkbenchError("The prompt is empty; write at least one word.")
     if len(ids) + room > model.n_ctx:
+        if cut:
+            return ids[: model.n_ctx - room]
         raise WorkbenchError(
             f"The prompt has {len(ids)} tokens, which with {room} to follow is more than the "
             f"{model.n_ctx} of this model's context; shorten it."
