@@ -105,7 +105,7 @@ def job_settings(request: str, *, seed: int = 0) -> JobSettings:
         generations=32,
         chats=32,
     )
-    answer = {"weight": 25.0, "confusable": 240, "named": 120, "chats": 160}
+    answer = {"weight": 30.0, "confusable": 240, "named": 120, "chats": 160}
     return replace(settings, window=5, first=3, stamp=stamp, per_site={"answer": answer})
 
 
