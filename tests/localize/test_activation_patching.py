@@ -131,5 +131,5 @@ def test_wrong_settings_get_a_sentence(tiny: Model) -> None:
         activation_patching(tiny, facts, direction="noisng")  # type: ignore[arg-type]
     with pytest.raises(WorkbenchError, match="kind of cell"):
         activation_patching(tiny, facts, kinds=("heads",))
-    with pytest.raises(WorkbenchError, match="other subject"):
+    with pytest.raises(WorkbenchError, match="corrupt with noise"):
         activation_patching(tiny, facts, kinds=("resid",))
