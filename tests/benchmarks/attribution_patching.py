@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from conftest import make_tokenizer
-from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM
 
+from workbench.demo.train import configuration
 from workbench.facts.fact import Fact
 from workbench.facts.prompts import Prompt
 from workbench.localize.attribution_patching import attribute
@@ -34,21 +35,9 @@ FACTS, TOKENS, REPEATS = 8, 16, 15
 def demo_shape() -> Model:
     """Build a random model of the demo's shape."""
     torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=2048,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        use_sliding_window=True,
-        sliding_window=5,
-        layer_types=["sliding_attention"] * 4 + ["full_attention"] * 2,
-    )
-    hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return Model(hf, make_tokenizer(), "demo-shape")
+    tokenizer = make_tokenizer()
+    hf = AutoModelForCausalLM.from_config(configuration(tokenizer), dtype=torch.float32)
+    return Model(hf, tokenizer, "demo-shape")
 
 
 def random_pairs(model: Model) -> list[Pair]:

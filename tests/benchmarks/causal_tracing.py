@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, Qwen2Config
+from transformers import AutoModelForCausalLM, GPT2Config
 
+from workbench.demo.train import configuration
 from workbench.facts.fact import Fact
 from workbench.facts.prompts import Prompt
 from workbench.localize.causal_tracing import KINDS, window_variants
@@ -30,18 +31,7 @@ from conftest import make_tokenizer
 LENGTH, SAMPLES, SUBJECT_TOKENS = 14, 10, 4
 SHAPES = {
     "gpt2": GPT2Config(),
-    "demo": Qwen2Config(
-        vocab_size=2048,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        tie_word_embeddings=True,
-        use_sliding_window=True,
-        sliding_window=5,
-        layer_types=["sliding_attention"] * 4 + ["full_attention"] * 2,
-    ),
+    "demo": configuration(make_tokenizer()),
 }
 MODULES = {
     "gpt2": ("transformer.h.{}", "transformer.h.{}.mlp", "transformer.h.{}.attn"),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.edit.self_made import sample_chats, sample_names, sample_texts
+from workbench.edit.self_made import SLOT, sample_chats, sample_names, sample_texts
 from workbench.edit.stream import Rows
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.facts.prompts import subject_tokens
@@ -21,7 +21,6 @@ from workbench.models.model import Model
 from workbench.models.text import encode, generate
 
 Site = Literal["subject", "answer"]
-SLOT = "\x00"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from workbench.models.model import Model
 from workbench.models.text import batches, encode, end_tokens, generate, new_tokens
 
 _FIRST_WORDS = ("The", "A", "It", "My", "In", "When", "What", "I", "We", "Our", "How", "This")
-_SLOT = "\x00"
+SLOT = "\x00"
 _LONGEST_NAME = 48  # characters; what is longer is no name
 
 
@@ -46,7 +46,7 @@ def sample_chats(
     if count < 1 or not model.tokenizer.chat_template:
         return []
     generator = torch.Generator().manual_seed(seed)
-    opening = chat(model, _SLOT).split(_SLOT)[0]
+    opening = chat(model, SLOT).split(SLOT)[0]
     start = encode(model, opening, cut=True)
     starts = [start] * count if len(start) + length <= model.n_ctx else []
     rows = sample(model, starts, length=length, generator=generator)
