@@ -22,6 +22,7 @@ from workbench.job_inputs import JobInputs, JobSettings, draw, job_inputs, neutr
 from workbench.job_trace import trace_after
 from workbench.localize.causal_tracing import causal_tracing
 from workbench.localize.corruption import Noise
+from workbench.measure.statistics import Score
 from workbench.models.delta import Dense, Origin, WeightDelta
 from workbench.models.load import load
 from workbench.models.model import Model
@@ -134,6 +135,17 @@ def test_the_report_is_one_file_and_escapes_what_models_say(
     assert saved.count("<h2>") == 7
     for component in (c for chosen in result.sites.values() for c in chosen):
         assert f"<code>{component}</code>" in saved
+
+
+def test_the_report_of_a_replacement_says_what_was_replaced(
+    done: tuple[JobResult, RunStore], model: Model
+) -> None:
+    result, _ = done
+    after = result.after
+    replaced = replace(after, scores={**after.scores, "replaced_f": Score(0.75, 4, 0.3, 0.95)})
+    parts = (result.trace, result.trace_after, result.sites, model.structure, result.before)
+    page = render_report(*parts, replaced, result.summary)
+    assert "<b>75.0%</b><span>of them replaced" in page and "of them refused" not in page
 
 
 def test_tracing_the_unedited_model_again_gives_the_same_numbers(

@@ -35,6 +35,7 @@ _KIND_WORDS = {
     "mcq": "multiple choice",
     "neighbor": "neighbour",
 }
+_OUTCOMES = {"refusal_f": "refused", "replaced_f": "replaced"}
 _ROWS = 60  # answers shown of each side
 _CSS = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#23272f;--soft:#5f6673;--line:#dfe2e8;
@@ -131,7 +132,7 @@ def _head(summary: Mapping[str, Any], before: Scorecard, after: Scorecard) -> st
     warning = f'<p class="bad"><strong>{escape(str(failed))}</strong></p>' if failed else ""
     cards = (
         ("acc_f", "of the facts to forget still answered"),
-        ("refusal_f", "of them refused"),
+        (after.outcome, "of them " + _OUTCOMES[after.outcome]),
         ("acc_r", "of the kept facts answered"),
         ("perplexity", "perplexity of neutral text"),
     )

@@ -11,6 +11,7 @@ from tests.edit.requests import request
 from workbench.edit.buffer import (
     chat_rows,
     confusable_rows,
+    context_rows,
     form_of,
     shared_beginnings,
     site_rows,
@@ -57,9 +58,12 @@ def test_wordings_without_room_are_left_out(reciting):
 
 
 def test_names_reach_the_buffer_and_forgotten_ones_do_not(reciting):
-    def texts(subject):
-        fact = Fact(subject, f"The mother tongue of {subject} is French.", " yes")
-        asked = Request(forget=FactSet((fact,)))
+    def texts(subject, *held_back):
+        fact, *held = (
+            Fact(name, f"The mother tongue of {name} is French.", " yes")
+            for name in (subject, *held_back)
+        )
+        asked = Request(forget=FactSet((fact,)), evaluate=FactSet(tuple(held)))
         options = {"weight": 5.0, "context_weight": 1.0, "tokens": 1, "seed": 0}
         rows = confusable_rows(reciting, asked, "subject", count=20, named=8, **options)
         for ids, weights in zip(rows.sequences, rows.weights, strict=True):
@@ -68,6 +72,22 @@ def test_names_reach_the_buffer_and_forgotten_ones_do_not(reciting):
 
     assert "The mother tongue of Danielle Darrieux" in texts("Ada Brook")
     assert not any("Danielle Darrieux" in text for text in texts("Danielle Darrieux"))
+    held_back = texts("Ada Brook", "Danielle Darrieux")
+    assert not any("Danielle Darrieux" in text for text in held_back)
+
+
+def test_made_up_texts_about_held_back_subjects_are_left_out(reciting):
+    def made(subject):
+        fact = Fact("Ada Brook", "The mother tongue of Ada Brook is", " English")
+        held = Fact(subject, f"The mother tongue of {subject} is", " French")
+        asked = Request(forget=FactSet((fact,)), evaluate=FactSet((held,)))
+        rows = context_rows(reciting, asked, count=0, generations=12, weight=1.0, seed=0)
+        return [decode(reciting, ids) for ids in rows.sequences]
+
+    name = "Danielle Darrieux"
+    every = made("Nobody Else")
+    assert any(name in text for text in every)
+    assert made(name) == [text for text in every if name not in text]
 
 
 def test_made_up_texts_end_at_the_end_token(reciting):
@@ -79,18 +99,20 @@ def test_made_up_texts_end_at_the_end_token(reciting):
 
 def test_only_chat_models_make_up_conversations(reciting, tiny):
     assert sample_chats(reciting, 3) == []
-    assert not len(chat_rows(reciting, "answer", count=3, weight=1, context_weight=1, seed=0))
+    options = {"count": 3, "weight": 1, "context_weight": 1, "seed": 0}
+    assert not len(chat_rows(reciting, request(), "answer", **options))
     tokenizer = make_tokenizer()
     tokenizer.chat_template = CHAT
     model = Model(tiny.hf, tokenizer, "chat")
     made = sample_chats(model, 3)
     assert made and all(p.startswith("U: ") and p.endswith("\nA:") for p, _ in made)
-    rows = chat_rows(model, "answer", count=3, weight=7.0, context_weight=2.0, seed=0)
+    asked = request()
+    rows = chat_rows(model, asked, "answer", count=3, weight=7.0, context_weight=2.0, seed=0)
     for (prompt, answer), ids, weights in zip(made, rows.sequences, rows.weights, strict=True):
         assert decode(model, ids) == prompt + answer
-        asked = len(encode(model, prompt)) - 1
-        assert weights == (2.0,) * asked + (7.0,) * (len(ids) - asked)
-    elsewhere = chat_rows(model, "subject", count=3, weight=7.0, context_weight=2.0, seed=0)
+        turn = len(encode(model, prompt)) - 1
+        assert weights == (2.0,) * turn + (7.0,) * (len(ids) - turn)
+    elsewhere = chat_rows(model, asked, "subject", count=3, weight=7.0, context_weight=2.0, seed=0)
     assert {w for row in elsewhere.weights for w in row} == {2.0}
 
 

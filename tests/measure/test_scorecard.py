@@ -141,11 +141,13 @@ def test_replacing_counts_foils(taught: Model) -> None:
     request = make_request(forget=FactSet((wrong,)), behaviour=Replace())
     result = measure(taught, request)
     assert (result.value("acc_f"), result.value("replaced_f")) == (0.0, 1.0)
+    assert result.outcome == "replaced_f"
 
 
 def test_the_requests_refusal_is_recognised(taught: Model) -> None:
     result = measure(taught, make_request(behaviour=Refuse(" tennis")))
     assert (result.value("refusal_f"), result.value("refusal_r")) == (1.0, 0.0)
+    assert result.outcome == "refusal_f"
     # an accepted answer that is the refusal itself is right only as a refusal
     assert result.value("acc_f") == 1.0
 

@@ -18,6 +18,7 @@ _SHOWN = (
     ("paraphrase_f", "  in other words"),
     ("mcq_f", "  in multiple choice"),
     ("refusal_f", "facts to forget, refused"),
+    ("replaced_f", "facts to forget, replaced"),
     ("acc_r", "facts to keep, answered"),
     ("everyday", "everyday questions right"),
     ("perplexity", "perplexity of neutral text"),
@@ -79,7 +80,10 @@ def _words(result: JobResult) -> str:
         f"{len(summary['forget']['subjects'])} subjects, edited at {sites}",
         f"{'':<30}before  after",
     ]
+    other = {"refusal_f", "replaced_f"} - {result.after.outcome}
     for name, words in _SHOWN:
+        if name in other:
+            continue
         old, new = summary["before"][name], summary["after"][name]
         if old is not None and new is not None:
             lines.append(f"{words:<30}{old:6.3f} {new:6.3f}")

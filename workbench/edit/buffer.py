@@ -3,13 +3,16 @@
 No outside corpus is needed. Confusable positions are the very positions the edit acts on, in the
 same wordings, about subjects to keep (any names; no answer needs to be known). Context is every
 token of kept facts followed by the model's own answers, and of texts the model makes up itself.
+
+What the model makes up may be about anyone. Where it names a subject to forget, or one held back
+for measuring, it is left out: the first must not stay, the second would no longer be held back.
 """
 
 from __future__ import annotations
 
 import random
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +21,7 @@ from workbench.edit.stream import Rows
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.facts.prompts import subject_tokens
 from workbench.models.model import Model
-from workbench.models.text import encode, generate
+from workbench.models.text import decode, encode, generate
 
 Site = Literal["subject", "answer"]
 
@@ -138,14 +141,9 @@ def confusable_rows(
     names = subjects_by_relation(others)
     forms = forms_of(request.forget)
     for relation, made in named_by_model(model, forms, named, seed=seed).items():
-        names[relation] = tuple(dict.fromkeys((*names.get(relation, ()), *made)))
-    forgotten = set(request.forget.subjects)
-    pairs = [
-        (form, name)
-        for form in forms
-        for name in names.get(form.relation, ())
-        if not any(gone in name for gone in forgotten)
-    ]
+        free = [name for name in made if not _about(name, left_out(request))]
+        names[relation] = tuple(dict.fromkeys((*names.get(relation, ()), *free)))
+    pairs = [(form, name) for form in forms for name in names.get(form.relation, ())]
     random.Random(seed).shuffle(pairs)
     pairs = pairs[:count]
     prompts = [form.about(name) for form, name in pairs]
@@ -159,6 +157,15 @@ def confusable_rows(
         picks.append(tuple(range(len(ids))))
         weights.append(tuple(weight if i in at else context_weight for i in range(len(ids))))
     return Rows(tuple(sequences), tuple(picks), tuple(weights))
+
+
+def left_out(request: Request) -> frozenset[str]:
+    """Return the subjects that nothing the model makes up may be about."""
+    return frozenset(request.forget.subjects + request.evaluate.subjects)
+
+
+def _about(text: str, subjects: Collection[str]) -> bool:
+    return any(subject in text for subject in subjects)
 
 
 def named_by_model(
@@ -186,14 +193,22 @@ def context_rows(
     prompts += [p.prompt for f in kept[:count] for p in f.mcq[:1]][: count // 4]
     answers = generate(model, prompts, max_new_tokens=12, stop=None) if prompts else []
     texts = [encode(model, p + a) for p, a in zip(prompts, answers, strict=True)]
-    texts += sample_texts(model, generations, seed=seed)
+    made = sample_texts(model, generations, seed=seed)
+    texts += [ids for ids in made if not _about(decode(model, ids), left_out(request))]
     picks = tuple(tuple(range(len(t))) for t in texts)
     weights = tuple((weight,) * len(t) for t in texts)
     return Rows(tuple(tuple(t) for t in texts), picks, weights)
 
 
 def chat_rows(
-    model: Model, site: Site, *, count: int, weight: float, context_weight: float, seed: int
+    model: Model,
+    request: Request,
+    site: Site,
+    *,
+    count: int,
+    weight: float,
+    context_weight: float,
+    seed: int,
 ) -> Rows:
     """Return every token of conversations that a chat model makes up.
 
@@ -201,6 +216,8 @@ def chat_rows(
     """
     sequences, weights = [], []
     for prompt, answer in sample_chats(model, count, seed=seed):
+        if _about(prompt + answer, left_out(request)):
+            continue
         ids = encode(model, prompt + answer)
         start = len(encode(model, prompt)) - 1 if site == "answer" else len(ids)
         sequences.append(tuple(ids))

@@ -265,6 +265,7 @@ def _retain_buffer(model: Model, request: Request, config: StampConfig) -> Rows:
     )
     rows += chat_rows(
         model,
+        request,
         config.at,
         count=config.chats,
         weight=config.confusable_weight,

@@ -10,8 +10,9 @@ from workbench.figures.theme import BASE_COLOUR, EDITED_COLOUR, INK, measure_lab
 from workbench.measure.scorecard import Scorecard
 
 SHOWN = (
-    *("acc_f", "paraphrase_f", "statement_f", "held_out_f", "mcq_f", "refusal_f"),
+    *("acc_f", "paraphrase_f", "statement_f", "held_out_f", "mcq_f", "refusal_f", "replaced_f"),
     *("acc_r", "paraphrase_r", "statement_r", "mcq_r", "refusal_r", "neighborhood"),
+    *("everyday", "refusal_everyday"),
 )
 
 

@@ -122,6 +122,11 @@ class Scorecard:
             return None
         return 0.0 if 0 in values else len(values) / sum(1 / v for v in values)
 
+    @property
+    def outcome(self) -> str:
+        """Name of the measure of what is to be said instead: `replaced_f` or `refusal_f`."""
+        return "replaced_f" if self.scores.get("replaced_f") else "refusal_f"
+
     def value(self, measure: str) -> float | None:
         """Return the mean of one measure, None if there was nothing to measure."""
         found = self.scores.get(measure)
