@@ -19,7 +19,7 @@ Framework for Transformer Circuits". Cost: one forward pass of each prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ from workbench.models.text import encode, final_norm, unembed
 from workbench.progress import SILENT, Progress
 
 _EMBEDDING = "blocks.0.hook_resid_pre"
+Linear = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +142,12 @@ def _direct(model: Model, prompts: Sequence[Prompt]) -> list[dict[Any, Tensor]]:
     names = [*node_names(model, kinds), _EMBEDDING, final]
     _, states = run(model, model.hf.get_input_embeddings()(ids), names)
     last: States = {n: s[:, -1].double() for n, s in states.items()}
-    direction, bias = _readout(model, prompts)
-    linear, offset = _frozen_norm(model)
-    normed = final_norm(model, states[final][:, -1]).double() - offset
-    image = linear(last[final])
-    # normed = image / s, so s without knowing the norm's epsilon:
-    scale = (image * normed).sum(-1) / (normed * normed).sum(-1)
-    share = {n: (linear(v) / scale[:, None] * direction).sum(-1) for n, v in last.items()}
+    foils = [p.foil[0] if p.foil else None for p in prompts]
+    direction, bias = readout(model, [p.target[0] for p in prompts], foils)
+    linear, offset = frozen_norm(model)
+    normed = final_norm(model, states[final][:, -1])
+    scale = norm_scale(linear, offset, last[final], normed)
+    share = {n: (linear(v) / scale * direction).sum(-1) for n, v in last.items()}
     constant = (offset * direction).sum(-1) + bias
     out: list[dict[Any, Tensor]] = []
     for row in range(len(prompts)):
@@ -162,33 +162,61 @@ def _direct(model: Model, prompts: Sequence[Prompt]) -> list[dict[Any, Tensor]]:
     return out
 
 
-def _readout(model: Model, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
-    """Return the direction of the unembedding whose product is measured, and its bias."""
+def readout(
+    model: Model, target: Sequence[int], foil: Sequence[int | None]
+) -> tuple[Float[Tensor, "row d_model"], Float[Tensor, " row"]]:
+    """Return the directions of the unembedding whose products are measured, and their biases.
+
+    Args:
+        model: the model.
+        target: token ids whose logits count for.
+        foil: token ids whose logits count against; None for the mean of all tokens.
+    """
     head: Any = model.hf.get_output_embeddings()
     weight = head.weight.double()
     bias = head.bias if getattr(head, "bias", None) is not None else weight.new_zeros(len(weight))
-    target = [p.target[0] for p in prompts]
-    foil = [p.foil[0] if p.foil else None for p in prompts]
     against = [weight.mean(0) if f is None else weight[f] for f in foil]
     minus = [bias.mean() if f is None else bias[f] for f in foil]
-    return weight[target] - torch.stack(against), bias[target].double() - torch.stack(minus)
+    rows = list(target)
+    return weight[rows] - torch.stack(against), bias[rows].double() - torch.stack(minus)
 
 
-def _frozen_norm(model: Model) -> tuple[Any, Float[Tensor, " d_model"]]:
-    """Return the final norm's linear part as a function, and what it adds.
+def frozen_norm(model: Model, path: str | None = None) -> tuple[Linear, Float[Tensor, " d_model"]]:
+    """Return a norm's linear part as a function, and what it adds.
 
     norm(v) = A v / s(v) + b, so A v = (norm(v) - b) s(v); vectors are made long first, so that the
     norm's epsilon vanishes. Whether it centres is asked of the norm itself: it then sends a
     constant vector to b.
-    """
-    probe = torch.ones(1, model.d_model, device=model.device, dtype=model.hf.dtype)
-    offset = final_norm(model, probe * 0)[0].double()
-    centres = torch.allclose(final_norm(model, probe)[0].double(), offset, atol=1e-4)
 
-    def linear(v: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+    Args:
+        model: the model.
+        path: module path of the norm; default the final one.
+    """
+    norm = model.hf.get_submodule(path or model.structure.final_norm)
+    probe = torch.ones(1, model.d_model, device=model.device, dtype=model.hf.dtype)
+    offset = norm(probe * 0)[0].double()
+    centres = torch.allclose(norm(probe)[0].double(), offset, atol=1e-4)
+
+    def linear(v: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
         centred = v - v.mean(-1, keepdim=True) if centres else v
         size = centred.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-12)
         unit = (centred / size * 1e3).to(model.hf.dtype)
-        return (final_norm(model, unit).double() - offset) * size
+        return (norm(unit).double() - offset) * size
 
     return linear, offset
+
+
+def norm_scale(
+    linear: Linear,
+    offset: Float[Tensor, " d_model"],
+    read: Float[Tensor, "... d_model"],
+    out: Float[Tensor, "... d_model"],
+) -> Float[Tensor, "... 1"]:
+    """Return the scale s at which a norm made `out` of `read`, its epsilon included.
+
+    out - b = A read / s, so s is the ratio of the two, by least squares; 1 where nothing was read.
+    """
+    image, normed = linear(read), out.double() - offset
+    size = (normed * normed).sum(-1, keepdim=True)
+    ratio = (image * normed).sum(-1, keepdim=True) / size.clamp(min=1e-300)
+    return torch.where(size > 0, ratio, torch.ones_like(ratio))
