@@ -132,19 +132,24 @@ def job_inputs(
         WorkbenchError: there is no such request, or the model knows too little for it.
     """
     request = request_for(model, name, seed=seed, progress=progress)
-    own, kept = request.forget, request.retain
-    if name == CAPITALS:  # the first token of a statement's answer tells capitals apart
-        statements = capital_statements(seed=seed)
-        own, kept = (statements.about(s.subjects) for s in (request.forget, request.retain))
+    own, kept = (to_trace(name, part, seed) for part in (request.forget, request.retain))
     own = draw(own, most, seed)
     pool = kept.where(lambda fact: fact.relation in own.relations)
     return JobInputs(
         request,
         own,
         draw(pool, max(enough - len(own), 0), seed),
-        neutral_texts(name),
-        FactSet() if name in request_names() else everyday_questions(model),
+        neutral_texts(model, name),
+        FactSet() if in_demo_world(model, name) else everyday_questions(model),
     )
+
+
+def to_trace(name: str, facts: FactSet, seed: int = 0) -> FactSet:
+    """Return a request's facts in the form to trace them.
+
+    The first token of a chat answer is the same for all capitals, that of a statement is not.
+    """
+    return capital_statements(seed=seed).about(facts.subjects) if name == CAPITALS else facts
 
 
 def default_request(model: str) -> str:
@@ -200,14 +205,19 @@ def draw(facts: FactSet, count: int, seed: int) -> FactSet:
     return FactSet(tuple(facts[i] for i in sorted(chosen)))
 
 
-def neutral_texts(request: str) -> tuple[str, ...]:
-    """Read the everyday texts for a request's model: those of the demo world, or plain English.
+def in_demo_world(model: Model, request: str) -> bool:
+    """Whether a model speaks of the bundled model's world only, or is asked about it."""
+    return model.name in ("demo", "demo-oracle") or request in request_names()
+
+
+def neutral_texts(model: Model, request: str) -> tuple[str, ...]:
+    """Read the everyday texts for a model: those of the demo world, or plain English.
 
     Raises:
         WorkbenchError: the file is missing or broken.
     """
     path = data_dir() / (
-        "demo/facts/neutral.jsonl" if request in request_names() else "neutral.jsonl"
+        "demo/facts/neutral.jsonl" if in_demo_world(model, request) else "neutral.jsonl"
     )
     records = [parse_json(line, str(path)) for line in read_text(path).splitlines() if line]
     return tuple(str(record["text"]) for record in records)

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import random
 from bisect import bisect
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from workbench.edit.self_made import SLOT, sample_chats, sample_names, sample_texts
 from workbench.edit.stream import Rows
+from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.facts.prompts import subject_tokens
+from workbench.localize.sites import SiteName
 from workbench.models.model import Model
 from workbench.models.text import decode, encode, generate
 
-Site = Literal["subject", "answer"]
+Site = SiteName
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,77 @@ def site_rows(
     return (*ids, *tail), tuple(range(len(ids) - 1, len(ids) + len(tail)))
 
 
+_KEPT: dict[tuple[Any, ...], Rows] = {}  # the last buffers, by everything they are made of
+_MOST_KEPT = 4
+
+
+def retain_rows(
+    model: Model,
+    request: Request,
+    site: Site,
+    *,
+    confusable: int,
+    named: int,
+    confusable_weight: float,
+    context: int,
+    generations: int,
+    chats: int,
+    context_weight: float,
+    tokens: int,
+    seed: int,
+) -> Rows:
+    """Return the whole retain buffer of a site; the last ones are kept.
+
+    An edit that is tried again with another strength or weight needs the same buffer, and to make
+    it the model has to talk for as long as the rest of the edit takes.
+
+    Args:
+        model: the model.
+        request: what to keep.
+        site: where the edit acts.
+        confusable: prompts about other subjects in the forget set's wordings.
+        named: subjects wanted for them.
+        confusable_weight: weight of their site positions.
+        context: kept facts with the model's own answers.
+        generations: texts the model makes up.
+        chats: conversations it makes up.
+        context_weight: weight of every other position.
+        tokens: tokens of the subject that are the site.
+        seed: seed of every draw.
+
+    Raises:
+        WorkbenchError: there is nothing in it.
+    """
+    sizes = (confusable, named, confusable_weight, context, generations, chats, context_weight)
+    key = (model.fingerprint, request.fingerprint, site, *sizes, tokens, seed)
+    if key in _KEPT:
+        return _KEPT[key]
+    weights = {"context_weight": context_weight, "seed": seed}
+    rows = confusable_rows(
+        model,
+        request,
+        site,
+        count=confusable,
+        named=named,
+        weight=confusable_weight,
+        tokens=tokens,
+        **weights,
+    )
+    rows += context_rows(
+        model, request, count=context, generations=generations, weight=context_weight, seed=seed
+    )
+    rows += chat_rows(model, request, site, count=chats, weight=confusable_weight, **weights)
+    if not len(rows):
+        raise WorkbenchError(
+            "The retain buffer is empty; give the request facts to retain, or let the model make "
+            "up texts (generations > 0)."
+        )
+    for old in list(_KEPT)[: len(_KEPT) + 1 - _MOST_KEPT]:
+        _KEPT.pop(old, None)
+    _KEPT[key] = rows
+    return rows
+
+
 def confusable_rows(
     model: Model,
     request: Request,
@@ -130,7 +204,8 @@ def confusable_rows(
         request: its retain facts give the subjects, at the subject site its unknown ones too.
         site: where the edit acts.
         count: number of prompts, drawn evenly over wordings.
-        named: how often to let the model name a subject itself, over all relations.
+        named: subjects wanted over all relations; where the request has fewer, the model is asked
+            to name the missing ones, once each.
         weight: weight of a site position.
         context_weight: weight of the prompt's other positions.
         tokens: tokens of the subject that are the site.
@@ -140,7 +215,7 @@ def confusable_rows(
     others = request.retain if site == "answer" else request.retain + request.unknown
     names = subjects_by_relation(others)
     forms = forms_of(request.forget)
-    for relation, made in named_by_model(model, forms, named, seed=seed).items():
+    for relation, made in named_by_model(model, forms, names, named, seed=seed).items():
         free = [name for name in made if not _about(name, left_out(request))]
         names[relation] = tuple(dict.fromkeys((*names.get(relation, ()), *free)))
     pairs = [(form, name) for form in forms for name in names.get(form.relation, ())]
@@ -150,13 +225,18 @@ def confusable_rows(
     answers = [""] * len(prompts)
     if site == "answer" and prompts:
         answers = generate(model, prompts, max_new_tokens=12, stop=None)
-    sequences, picks, weights = [], [], []
+    # Wordings that begin alike are one sequence up to the subject: it is run once, for all.
+    weights: dict[tuple[int, ...], Counter[int]] = {}
     for (_, name), prompt, answer in zip(pairs, prompts, answers, strict=True):
         ids, at = site_rows(model, prompt, name, site, answer, tokens)
-        sequences.append(ids)
-        picks.append(tuple(range(len(ids))))
-        weights.append(tuple(weight if i in at else context_weight for i in range(len(ids))))
-    return Rows(tuple(sequences), tuple(picks), tuple(weights))
+        total = weights.setdefault(ids, Counter())
+        for i in range(len(ids)):
+            total[i] += weight if i in at else context_weight  # type: ignore[assignment]
+    return Rows(
+        tuple(weights),
+        tuple(tuple(range(len(ids))) for ids in weights),
+        tuple(tuple(total[i] for i in range(len(ids))) for ids, total in weights.items()),
+    )
 
 
 def left_out(request: Request) -> frozenset[str]:
@@ -169,14 +249,22 @@ def _about(text: str, subjects: Collection[str]) -> bool:
 
 
 def named_by_model(
-    model: Model, forms: Sequence[Form], count: int, *, seed: int
+    model: Model,
+    forms: Sequence[Form],
+    known: Mapping[str, Sequence[str]],
+    count: int,
+    *,
+    seed: int,
 ) -> dict[str, tuple[str, ...]]:
-    """Let the model name subjects in each relation's wordings."""
+    """Let the model name subjects in each relation's wordings, as many as are missing."""
     relations = tuple(dict.fromkeys(form.relation for form in forms))
     each = -(-count // max(len(relations), 1))
     return {
         relation: sample_names(
-            model, [f.around for f in forms if f.relation == relation], each, seed=seed + i
+            model,
+            [f.around for f in forms if f.relation == relation],
+            each - len(known.get(relation, ())),
+            seed=seed + i,
         )
         for i, relation in enumerate(relations)
     }

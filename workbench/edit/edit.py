@@ -73,7 +73,9 @@ def origin(
     seed: int,
 ) -> Origin:
     """Write down where a delta comes from."""
+    below = model.deltas[0].origin if model.deltas else None
     return Origin(
+        base_fingerprint=(below.base_fingerprint or below.model_fingerprint) if below else "",
         method=method,
         config=config,
         components=components,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -46,6 +47,22 @@ def method_named(name: str) -> Method:
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return METHODS[name]
+
+
+def settings_help(name: str) -> dict[str, str]:
+    """Return what each setting of a method means, from its config's documentation."""
+    lines = inspect.cleandoc(method_named(name).config.__doc__ or "").splitlines()
+    found: dict[str, str] = {}
+    key = ""
+    for line in lines[lines.index("Attributes:") + 1 :] if "Attributes:" in lines else []:
+        if not line.strip():
+            break
+        if not line.startswith("        "):
+            key, _, text = line.strip().partition(": ")
+            found[key] = text
+        elif key:
+            found[key] += f" {line.strip()}"
+    return found
 
 
 def make_config(name: str, settings: Mapping[str, Any]) -> Any:

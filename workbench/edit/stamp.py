@@ -31,12 +31,12 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.edit.buffer import Site, chat_rows, confusable_rows, context_rows
+from workbench.edit.buffer import Site, retain_rows
 from workbench.edit.edit import Edit, finish, origin
 from workbench.edit.matrix import Matrix, before_norm, matrices, solve_matrix
 from workbench.edit.readout import readout_change
 from workbench.edit.solvers import SOLVERS, Moments, SolverName
-from workbench.edit.stream import Rows, Stream
+from workbench.edit.stream import Stream
 from workbench.edit.targets import TARGETS, TargetName, Task, build_task, output_change, target_for
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import Request
@@ -68,7 +68,7 @@ class StampConfig:
         dimensions: dimensions of the refusal subspace, for target `subspace`.
         margin: lead in logits of the wanted text, for target `logits`.
         confusable: prompts about other subjects in the same wordings, in the retain buffer.
-        named: how often the model names a subject for such prompts itself.
+        named: subjects wanted for such prompts; the model names itself what the request lacks.
         confusable_weight: weight of their site positions.
         context: kept facts with the model's own answers, in the retain buffer.
         generations: texts the model makes up, in the retain buffer.
@@ -92,9 +92,9 @@ class StampConfig:
     confusable: int = 1500
     named: int = 400
     confusable_weight: float = 1.0
-    context: int = 300
-    generations: int = 64
-    chats: int = 64
+    context: int = 100
+    generations: int = 32
+    chats: int = 32
     context_weight: float = 1.0
     seed: int = 0
 
@@ -208,7 +208,20 @@ def _stage(
     )
     forget = Stream(model, task.forget, layers, label="forget activations", progress=progress)
     reference = Stream(model, task.reference, layers, label="target activations", progress=progress)
-    buffer = _retain_buffer(model, request, config)
+    buffer = retain_rows(
+        model,
+        request,
+        config.at,
+        confusable=config.confusable,
+        named=config.named,
+        confusable_weight=config.confusable_weight,
+        context=config.context,
+        generations=config.generations,
+        chats=config.chats,
+        context_weight=config.context_weight,
+        tokens=config.tokens,
+        seed=config.seed,
+    )
     retain = Stream(model, buffer, layers, label="retain activations", progress=progress)
     base, current = model.fork().hf, model.fork()
     edited = current.hf
@@ -241,43 +254,6 @@ def _stage(
         replace_parameter(edited, group.writer.parameter, new)
         steps.append({"site": config.at, "target": target, "layer": group.layer, **step})
     return updates, steps
-
-
-def _retain_buffer(model: Model, request: Request, config: StampConfig) -> Rows:
-    rows = confusable_rows(
-        model,
-        request,
-        config.at,
-        count=config.confusable,
-        named=config.named,
-        weight=config.confusable_weight,
-        context_weight=config.context_weight,
-        tokens=config.tokens,
-        seed=config.seed,
-    )
-    rows += context_rows(
-        model,
-        request,
-        count=config.context,
-        generations=config.generations,
-        weight=config.context_weight,
-        seed=config.seed,
-    )
-    rows += chat_rows(
-        model,
-        request,
-        config.at,
-        count=config.chats,
-        weight=config.confusable_weight,
-        context_weight=config.context_weight,
-        seed=config.seed,
-    )
-    if not len(rows):
-        raise WorkbenchError(
-            "The retain buffer is empty; give the request facts to retain, or let the model make "
-            "up texts (generations > 0)."
-        )
-    return rows
 
 
 def _asked(

@@ -156,6 +156,7 @@ def build_task(
     forget, reference = _Builder.new(groups), _Builder.new(groups)
     others = (request.retain + request.unknown).subjects
     shared = shared_beginnings(request.forget.subjects, others)
+    referred: set[Hashable] = set()
     for fact in request.forget:
         for prompt in prompts_of(fact):
             key = _key(fact, prompt, site, target, model)
@@ -167,6 +168,9 @@ def build_task(
                 forget.add((ids, picks[:-1]), key)
                 continue
             forget.add((ids, picks), key)
+            if target == "counterpart" and key in referred:
+                continue  # the same counterparts again, whoever is forgotten
+            referred.add(key)
             for other in _references(
                 model,
                 request,

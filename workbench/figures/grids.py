@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workbench.errors import WorkbenchError
+from workbench.figures.theme import method_label
 from workbench.localize.localization import Localization
 
 
@@ -67,3 +69,34 @@ def _tokens(localization: Localization, kind: str) -> tuple[str, ...]:
     texts = (str(t).replace("\n", "⏎").strip() or "␣" for t in cells["token"])
     numbers = (int(p) for p in cells["position"])
     return tuple(f"{n} {text}" for n, text in zip(numbers, texts, strict=True))
+
+
+def roles_of(localization: Localization, kind: str) -> tuple[str, ...]:
+    """Return the token role of each row of `grid_of`."""
+    score = localization.grid(kind)
+    if score.columns.name != "position":
+        return tuple(str(c) for c in score.columns)
+    cells = localization.table.query("kind == @kind").drop_duplicates("position")
+    return tuple(str(role) for role in cells.sort_values("position")["role"])
+
+
+def head_grid(localization: Localization, role: str) -> Grid:
+    """Lay out heads against layers at one token role.
+
+    Raises:
+        WorkbenchError: the localization did not score heads, or not at that role.
+    """
+    rows = localization.table.query("kind == 'head'")
+    if rows.empty:
+        raise WorkbenchError(
+            f"{method_label(localization.method)} did not score heads here; run activation or "
+            "attribution patching with the kind 'head'."
+        )
+    rows = rows.query("role == @role")
+    if rows.empty:
+        raise WorkbenchError(f"No head was scored at the role {role!r}; choose another role.")
+    score = rows.pivot_table(index="index", columns="layer", values="score", aggfunc="mean")
+    stderr = rows.pivot_table(index="index", columns="layer", values="stderr", aggfunc="mean")
+    names = tuple(f"head {i}" for i in score.index)
+    layers = tuple(int(c) for c in score.columns)
+    return Grid("head", names, layers, score.to_numpy(), stderr.to_numpy())

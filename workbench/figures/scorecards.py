@@ -27,7 +27,9 @@ def scorecard_bars(
             _bars(after, shown, "after", EDITED_COLOUR),
         ]
     )
-    figure.update_xaxes(range=[0, 1.02], tickformat=".0%", gridcolor="rgba(127,127,127,0.25)")
+    figure.update_xaxes(
+        range=[0, 1.02], tickformat=".0%", gridcolor="rgba(127,127,127,0.25)", automargin=True
+    )
     figure.update_yaxes(autorange="reversed", automargin=True)
     style(figure, title="Before and after, with 95 % intervals", height=140 + 40 * len(shown))
     return figure.update_layout(

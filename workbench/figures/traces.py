@@ -6,8 +6,7 @@ import numpy as np
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.errors import WorkbenchError
-from workbench.figures.grids import Grid, common_limit, grid_of, grids_of
+from workbench.figures.grids import Grid, common_limit, grid_of, grids_of, head_grid
 from workbench.figures.theme import INK, colour_scale, kind_label, method_label, style
 from workbench.localize.localization import Localization
 
@@ -58,21 +57,10 @@ def head_heatmap(
     Raises:
         WorkbenchError: the localization did not score heads, or not at that role.
     """
-    rows = localization.table.query("kind == 'head'")
-    if rows.empty:
-        raise WorkbenchError(
-            f"{method_label(localization.method)} did not score heads here; run activation or "
-            "attribution patching with the kind 'head'."
-        )
-    chosen = role or str(rows.loc[rows["score"].abs().idxmax(), "role"])
-    rows = rows.query("role == @chosen")
-    if rows.empty:
-        raise WorkbenchError(f"No head was scored at the role {chosen!r}; choose another role.")
-    score = rows.pivot_table(index="index", columns="layer", values="score", aggfunc="mean")
-    stderr = rows.pivot_table(index="index", columns="layer", values="stderr", aggfunc="mean")
-    layers = tuple(int(c) for c in score.columns)
-    names = tuple(f"head {i}" for i in score.index)
-    grid = Grid("head", names, layers, score.to_numpy(), stderr.to_numpy())
+    heads = localization.table.query("kind == 'head'")
+    best = "" if heads.empty else str(heads.loc[heads["score"].abs().idxmax(), "role"])
+    chosen = role or best
+    grid = head_grid(localization, chosen)
     figure = go.Figure(_heatmap(grid))
     _axes(figure, [grid], limit)
     title = f"{_title(localization)}: heads at the {chosen} token"

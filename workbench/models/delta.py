@@ -83,7 +83,8 @@ class Origin:
         config: its settings.
         components: the component set in its written form.
         model: name of the base model.
-        model_fingerprint: SHA-256 of the base model's parameters.
+        model_fingerprint: SHA-256 of the parameters of the model it was made for.
+        base_fingerprint: the same of the unedited model below, where that one was edited already.
         facts_fingerprint: SHA-256 of the request.
         seed: the seed of every random choice.
         versions: package name -> version.
@@ -95,6 +96,7 @@ class Origin:
     components: str = ""
     model: str = ""
     model_fingerprint: str = ""
+    base_fingerprint: str = ""
     facts_fingerprint: str = ""
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,154 @@
+"""A localization as cells that can be clicked: the same picture as the heatmaps, in square markers.
+
+A heatmap tells a browser page nothing about what is selected on it, markers do. Each marker carries
+its cell (kind, layer, head, token role), which `cells_of` reads back from a selection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+
+from workbench.figures.grids import Grid, common_limit, grid_of, grids_of, head_grid, roles_of
+from workbench.figures.theme import INK, colour_scale, kind_label, style
+from workbench.localize.localization import Localization
+
+_ROW, _WIDTH = 30, 860  # pixels of a row, and of all panels on a small screen
+
+
+@dataclass(frozen=True, order=True)
+class CellName:
+    """One cell of a localization.
+
+    Attributes:
+        kind: resid, mlp, attn or head.
+        layer: block number.
+        index: head number; -1 where there is none.
+        role: token role.
+    """
+
+    kind: str
+    layer: int
+    index: int
+    role: str
+
+
+def cell_panels(
+    localization: Localization,
+    *,
+    title: str,
+    kinds: Sequence[str] | None = None,
+    limit: float | None = None,
+    chosen: Iterable[CellName] = (),
+) -> go.Figure:
+    """Draw every kind of cells side by side on one colour scale, symmetric about 0.
+
+    Args:
+        localization: what to draw.
+        title: of the figure.
+        kinds: panels to draw; by default all but heads.
+        limit: end of the colour scale, to share it with another figure.
+        chosen: cells to outline.
+    """
+    grids = [grid_of(localization, kind) for kind in kinds] if kinds else grids_of(localization)
+    figure = make_subplots(
+        cols=len(grids),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        subplot_titles=[kind_label(g.kind) for g in grids],
+    )
+    marked = set(chosen)
+    for i, grid in enumerate(grids, start=1):
+        names = [
+            [CellName(grid.kind, layer, -1, role) for layer in grid.layers]
+            for role in roles_of(localization, grid.kind)
+        ]
+        figure.add_trace(_squares(grid, names, len(grids), marked), row=1, col=i)
+        layers = [str(layer) for layer in grid.layers]
+        figure.update_xaxes(categoryorder="array", categoryarray=layers, row=1, col=i)
+        figure.update_yaxes(categoryorder="array", categoryarray=list(grid.rows), row=1, col=i)
+    figure.update_annotations(font={"size": 13, "color": INK})
+    _lay_out(figure, limit or common_limit(grids))
+    return style(figure, title=title, height=150 + _ROW * max(len(g.rows) for g in grids))
+
+
+def head_cells(localization: Localization, role: str, *, limit: float | None = None) -> go.Figure:
+    """Draw heads against layers at one token role.
+
+    Raises:
+        WorkbenchError: the localization did not score heads at that role.
+    """
+    grid = head_grid(localization, role)
+    names = [
+        [CellName("head", layer, head, role) for layer in grid.layers]
+        for head in range(len(grid.rows))
+    ]
+    figure = go.Figure(_squares(grid, names, 1, set()))
+    end = limit or common_limit([grid])
+    _lay_out(figure, end)
+    title = f"Heads at the {role} token"
+    return style(figure, title=title, height=150 + _ROW * len(grid.rows))
+
+
+def _squares(
+    grid: Grid, names: Sequence[Sequence[CellName]], panels: int, marked: set[CellName]
+) -> go.Scatter:
+    """Draw one marker a cell; `names` has the shape of the grid."""
+    xs, ys, colours, cells, widths = [], [], [], [], []
+    for r, row in enumerate(grid.rows):
+        for c, layer in enumerate(grid.layers):
+            name = names[r][c]
+            xs.append(str(layer))
+            ys.append(row)
+            colours.append(float(grid.score[r, c]))
+            error = float(grid.stderr[r, c])
+            cells.append([name.kind, name.layer, name.index, name.role, error])
+            widths.append(2 if name in marked else 0)
+    size = max(5, min(24, 0.9 * _WIDTH / panels / max(len(grid.layers), 1)))
+    return go.Scatter(
+        x=xs,
+        y=ys,
+        mode="markers",
+        marker={
+            "symbol": "square",
+            "size": size,
+            "color": colours,
+            "coloraxis": "coloraxis",
+            "line": {"width": widths, "color": INK},
+        },
+        customdata=cells,
+        hovertemplate=(
+            f"{kind_label(grid.kind)}<br>layer %{{x}}, %{{y}}<br><b>%{{marker.color:.3f}}</b> "
+            "± %{customdata[4]:.3f} (standard error)<extra></extra>"
+        ),
+        unselected={"marker": {"opacity": 0.45}},
+    )
+
+
+def _lay_out(figure: go.Figure, end: float) -> None:
+    figure.update_xaxes(
+        title_text="layer", type="category", showgrid=False, zeroline=False, automargin=True
+    )
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False, automargin=True)
+    figure.update_layout(
+        showlegend=False,
+        coloraxis={
+            "colorscale": colour_scale(),
+            "cmin": -end,
+            "cmax": end,
+            "colorbar": {"title": {"text": "effect"}, "thickness": 12, "outlinewidth": 0},
+        },
+    )
+
+
+def cells_of(event: Mapping[str, Any] | None) -> tuple[CellName, ...]:
+    """Read the selected cells from a chart's event; none if nothing is selected."""
+    points = ((event or {}).get("selection") or {}).get("points") or []
+    found = [point.get("customdata") for point in points]
+    return tuple(
+        CellName(str(d[0]), int(d[1]), int(d[2]), str(d[3])) for d in found if d and len(d) >= 4
+    )
