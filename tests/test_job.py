@@ -187,7 +187,7 @@ def test_drawing_is_seeded_and_keeps_order() -> None:
 
 @pytest.mark.parametrize("request_name", ["athletes", "capitals", "my-own.json"])
 def test_neutral_texts_are_bundled(request_name: str) -> None:
-    texts = neutral_texts(request_name)
+    texts = neutral_texts(model, request_name)
     assert len(texts) > 20 and all(t.strip() for t in texts)
     assert ("river" in texts[0]) == (request_name != "athletes")
 

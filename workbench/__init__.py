@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from workbench.localize.activation_patching import activation_patching
     from workbench.localize.attribution_patching import attribution_patching
     from workbench.localize.causal_tracing import causal_tracing
+    from workbench.localize.circuit import circuit, faithfulness
+    from workbench.localize.circuit_graph import Circuit
     from workbench.localize.fact_lookup import fact_lookup
     from workbench.localize.localization import Localization
     from workbench.localize.logit_lens import logit_lens
@@ -66,6 +68,9 @@ _HOME = {
     "attribution_patching": "localize.attribution_patching",
     "fact_lookup": "localize.fact_lookup",
     "logit_lens": "localize.logit_lens",
+    "Circuit": "localize.circuit_graph",
+    "circuit": "localize.circuit",
+    "faithfulness": "localize.circuit",
     "recall_sites": "localize.sites",
     "LOCALIZERS": "localize.registry",
     "StampConfig": "edit.stamp",
@@ -103,6 +108,9 @@ __all__ = [  # noqa: RUF022 - in the order of the story
     "attribution_patching",
     "fact_lookup",
     "logit_lens",
+    "Circuit",
+    "circuit",
+    "faithfulness",
     "recall_sites",
     "LOCALIZERS",
     "StampConfig",

@@ -62,4 +62,11 @@ class Progress:
         self.report(done, total, label)
 
 
+def seconds_left(done: int, total: int, seconds: float) -> float | None:
+    """Return the time left, or None while there is too little to go by."""
+    if not 0 < done < total or seconds < 0.5:
+        return None
+    return seconds / done * (total - done)
+
+
 SILENT = Progress()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import typer
 
 from workbench.cli.change import edit, export, measure
+from workbench.cli.circuit import circuit
 from workbench.cli.console import Guarded
 from workbench.cli.demo import demo
 from workbench.cli.locate import localize
 from workbench.cli.look import facts_app, models_app, runs_app
+from workbench.cli.serve import serve
 
 app = typer.Typer(
     name="workbench",
@@ -24,10 +26,12 @@ app.command()(demo)
 app.add_typer(models_app, name="models")
 app.add_typer(facts_app, name="facts")
 app.command()(localize)
+app.command()(circuit)
 app.command()(edit)
 app.command()(measure)
 app.command()(export)
 app.add_typer(runs_app, name="runs")
+app.command("app")(serve)
 
 
 @app.callback()

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from workbench.errors import WorkbenchError
 from workbench.models.atomic import whole_folder
-from workbench.progress import SILENT, Cancelled, Progress
+from workbench.progress import SILENT, Cancelled, Progress, seconds_left
 
 USER_ERROR, INTERRUPTED = 2, 130
 _WIDTH = 24
@@ -83,9 +83,9 @@ def bar_line(done: int, total: int, label: str, seconds: float) -> str:
     share = done / total if total else 1.0
     full = round(share * _WIDTH)
     line = f"{label:<28.28} [{'#' * full}{'-' * (_WIDTH - full)}] {done}/{total}"
-    if 0 < done < total and seconds >= 0.5:
-        left = round(seconds / done * (total - done))
-        line += f", {left // 60}:{left % 60:02d} left"
+    left = seconds_left(done, total, seconds)
+    if left is not None:
+        line += f", {round(left) // 60}:{round(left) % 60:02d} left"
     return line
 
 

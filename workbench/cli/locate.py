@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,13 +18,9 @@ from workbench.cli.console import (
     emit,
     progress_bar,
 )
-from workbench.errors import WorkbenchError, unknown_name
 
 if TYPE_CHECKING:
-    from workbench.facts.fact import FactSet
     from workbench.localize.localization import Localization
-    from workbench.models.model import Model
-    from workbench.progress import Progress
 
 
 def localize(
@@ -42,6 +37,7 @@ def localize(
     ] = None,
     window: Annotated[int | None, typer.Option(help="Layers restored together.")] = None,
     relation: Annotated[str | None, typer.Option(help="Only facts of this relation.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only facts about this subject.")] = None,
     most: Annotated[
         int, typer.Option(min=1, help="Most facts to look at, drawn by the seed.")
     ] = 48,
@@ -56,31 +52,30 @@ def localize(
     """
     if out:
         check_folder(out, overwrite)
-    from workbench.job_inputs import draw
-    from workbench.localize.registry import localize as run_localizer
-    from workbench.models.load import load
-    from workbench.store.store import RunStore
+    from workbench.plans import LocalizePlan, run_localize
 
-    settings: dict[str, Any] = {"metric": metric, "window": window}
-    settings = {k: v for k, v in settings.items() if v is not None}
-    if corruption or samples:
-        settings["corruption"] = _corruption(corruption or "noise", samples, seed)
-    elif seed:
-        settings |= _seeded(method, seed)
+    plan = LocalizePlan(
+        model,
+        request=request or "",
+        facts=str(facts or ""),
+        method=method,
+        corruption=corruption,
+        samples=samples,
+        metric=metric,
+        window=window,
+        relation=relation,
+        subject=subject,
+        most=most,
+        seed=seed,
+    )
     with progress_bar(as_json) as progress:
-        loaded = load(model, progress=progress)
-        chosen = _facts(loaded, facts, request, seed, progress)
-        chosen = draw(_of_relation(chosen, relation), most, seed)
-        config = {"model": model, "method": method, "request": request, "facts": str(facts or "")}
-        config |= {"settings": {k: str(v) for k, v in settings.items()}, "most": most}
-        with RunStore.default().start("localize", config, seed=seed) as run:
-            found = run_localizer(method, loaded, chosen, progress=progress, **settings)
-            found.save(run.path)
+        recorded = run_localize(plan, progress=progress)
+    found = recorded.result
     if out:
         _save_localization(found, out, overwrite)
     ranked = [{"component": str(c), "score": s} for c, s in found.ranking()[:12]]
     result = {
-        "run": run.id,
+        "run": recorded.run,
         "method": found.method,
         "facts": found.n_facts,
         "left_out": list(found.left_out),
@@ -92,50 +87,8 @@ def localize(
     }
     lines = [f"{found.n_facts} facts; {len(found.left_out)} the model does not know left out."]
     lines.append(columns([(r["component"], f"{r['score']:.3f}") for r in ranked]))
-    lines.append(f"Recorded as run {run.id}.")
+    lines.append(f"Recorded as run {recorded.run}.")
     emit(result, "\n".join(lines), as_json)
-
-
-def _corruption(name: str, samples: int | None, seed: int) -> Any:
-    from workbench.localize.corruption import Noise, Replacement
-
-    kinds = {"noise": Noise, "replace": Replacement}
-    if name not in kinds:
-        raise unknown_name("corruption", name, kinds)
-    return kinds[name](seed=seed, **({"samples": samples} if samples else {}))
-
-
-def _seeded(method: str, seed: int) -> dict[str, Any]:
-    """Return the option that carries the seed to a localizer, in its own default corruption."""
-    import inspect
-    from dataclasses import replace
-
-    from workbench.localize.registry import LOCALIZERS
-
-    options = inspect.signature(LOCALIZERS[method]).parameters if method in LOCALIZERS else {}
-    if "corruption" in options:
-        return {"corruption": replace(options["corruption"].default, seed=seed)}
-    return {"seed": seed} if "seed" in options else {}
-
-
-def _facts(
-    model: Model, path: Path | None, request: str | None, seed: int, progress: Progress
-) -> FactSet:
-    from workbench.facts.readers import read_facts
-    from workbench.job_inputs import job_inputs
-
-    if (path is None) == (request is None):
-        raise WorkbenchError("Say which facts to localize: either --facts FILE or --request NAME.")
-    if path is not None:
-        return read_facts(path)
-    every = job_inputs(model, str(request), most=sys.maxsize, seed=seed, progress=progress)
-    return every.traced
-
-
-def _of_relation(facts: FactSet, relation: str | None) -> FactSet:
-    if relation is not None and relation not in facts.relations:
-        raise unknown_name("relation", relation, facts.relations)
-    return facts if relation is None else facts.where(lambda fact: fact.relation == relation)
 
 
 def _save_localization(found: Localization, out: Path, overwrite: bool) -> None:

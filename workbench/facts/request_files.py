@@ -14,13 +14,15 @@ which have all the tags; with neither it takes the whole file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import Behaviour, Fact, FactSet, Refuse, Replace, Request
-from workbench.facts.readers import parse_json, read_facts, read_text
+from workbench.facts.readers import parse_json, read_facts, read_text, write_facts
+from workbench.models.atomic import write_json
 from workbench.models.paths import data_dir
 
 NAMED = "requests.json"
@@ -73,6 +75,38 @@ def request_from_files(
         behaviour=behaviour or Refuse(),
         name=Path(forget).stem,
     )
+
+
+def write_request(request: Request, folder: str | Path) -> Path:
+    """Write a request as a request file with its facts beside it.
+
+    Args:
+        request: what to write; `load_request` of the returned file gives it back.
+        folder: where to; made if it is not there.
+
+    Raises:
+        WorkbenchError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkbenchError(
+            f"Cannot make {folder} ({error.strerror or error}); choose a folder that you may write "
+            "to."
+        ) from error
+    record: dict[str, Any] = {}
+    for part in _PARTS:
+        facts: FactSet = getattr(request, part)
+        if facts:
+            write_facts(folder / f"{part}.jsonl", facts)
+            record[part] = [{"file": f"{part}.jsonl"}]
+    replaced = isinstance(request.behaviour, Replace)
+    record["behaviour"] = {"replace": True} if replaced else {"refuse": request.behaviour.text}
+    name = re.sub(r"[^\w-]+", "-", request.name).strip("-") or "request"
+    file = folder / f"{name}.json"
+    write_json(file, record)
+    return file
 
 
 def _folder(facts_dir: str | Path | None) -> Path:

@@ -14,6 +14,18 @@ def data_dir() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "data"
 
 
+def pages_dir() -> Path:
+    """Return the folder of the browser's pages: inside an installed wheel, or in a checkout."""
+    inside = _PACKAGE / "_pages"
+    return inside if inside.is_dir() else _PACKAGE.parent / "pages"
+
+
+def browser_config() -> Path:
+    """Return the file with the browser application's theme and server settings."""
+    inside = _PACKAGE / "_pages" / ".streamlit" / "config.toml"
+    return inside if inside.is_file() else _PACKAGE.parent / ".streamlit" / "config.toml"
+
+
 def cache_dir() -> Path:
     """Return the folder for what is fetched or computed once; WORKBENCH_CACHE moves it."""
     configured = os.environ.get("WORKBENCH_CACHE")

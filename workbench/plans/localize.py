@@ -1,0 +1,154 @@
+"""Where does a model recall some facts: as a plan, and as a recorded run."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from workbench.errors import WorkbenchError, unknown_name
+from workbench.facts.fact import FactSet, Request
+from workbench.facts.readers import read_facts
+from workbench.job_inputs import draw, request_for, to_trace
+from workbench.localize.corruption import Noise, Replacement
+from workbench.localize.localization import Localization
+from workbench.localize.registry import LOCALIZERS, localize
+from workbench.models.load import load
+from workbench.models.model import Model
+from workbench.plans.plan import Plan, Recorded, options
+from workbench.progress import SILENT, Progress
+from workbench.store.store import RunStore
+
+CORRUPTIONS: dict[str, Any] = {"noise": Noise, "replace": Replacement}
+
+
+@dataclass(frozen=True)
+class LocalizePlan(Plan):
+    """Settings of a localization; what is None stays at the localizer's own default.
+
+    Attributes:
+        model: demo, smollm2, a folder or a hub id.
+        request: a request whose forget facts are localized; or
+        facts: a fact file.
+        method: name of the localizer.
+        corruption: noise or replace.
+        samples: corrupted samples per fact.
+        metric: what is measured.
+        window: layers restored together.
+        relation: only facts of this relation.
+        subject: only facts about this subject.
+        most: most facts to look at, drawn by the seed.
+        seed: of every draw.
+    """
+
+    KIND: ClassVar[str] = "localize"
+
+    request: str = ""
+    facts: str = ""
+    method: str = "causal_tracing"
+    corruption: str | None = None
+    samples: int | None = None
+    metric: str | None = None
+    window: int | None = None
+    relation: str | None = None
+    subject: str | None = None
+    most: int = 48
+    seed: int = 0
+
+    def arguments(self) -> list[str]:
+        """Return the command's words behind `workbench localize MODEL`."""
+        return options(
+            request=self.request,
+            facts=self.facts,
+            method=self.method,
+            corruption=self.corruption,
+            samples=self.samples,
+            metric=self.metric,
+            window=self.window,
+            relation=self.relation,
+            subject=self.subject,
+            most=self.most if self.most != LocalizePlan.most else None,
+            seed=self.seed or None,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the localizer's keyword arguments.
+
+        Raises:
+            WorkbenchError: no localizer or corruption of this name.
+        """
+        if self.method not in LOCALIZERS:
+            raise unknown_name("localizer", self.method, LOCALIZERS)
+        given = {"metric": self.metric, "window": self.window}
+        settings: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        defaults = inspect.signature(LOCALIZERS[self.method]).parameters
+        if self.corruption or self.samples:
+            name = self.corruption or "noise"
+            if name not in CORRUPTIONS:
+                raise unknown_name("corruption", name, CORRUPTIONS)
+            more = {"samples": self.samples} if self.samples else {}
+            settings["corruption"] = CORRUPTIONS[name](seed=self.seed, **more)
+        elif self.seed and "corruption" in defaults:
+            settings["corruption"] = replace(defaults["corruption"].default, seed=self.seed)
+        elif self.seed and "seed" in defaults:
+            settings["seed"] = self.seed
+        return settings
+
+    def chosen(
+        self, model: Model, request: Request | None = None, progress: Progress = SILENT
+    ) -> FactSet:
+        """Return the facts to look at; the request is read unless it is given.
+
+        Raises:
+            WorkbenchError: none or both of request and facts, or no such relation or subject.
+        """
+        if bool(self.facts) == bool(self.request):
+            raise WorkbenchError(
+                "Say which facts to localize: either --facts FILE or --request NAME."
+            )
+        if self.facts:
+            found = read_facts(self.facts)
+        else:
+            request = request or request_for(model, self.request, seed=self.seed, progress=progress)
+            found = to_trace(self.request, request.forget, self.seed)
+        for kind, wanted, known in (
+            ("relation", self.relation, found.relations),
+            ("subject", self.subject, found.subjects),
+        ):
+            if wanted is not None and wanted not in known:
+                raise unknown_name(kind, wanted, known)
+        if self.relation is not None:
+            found = found.where(lambda fact: fact.relation == self.relation)
+        if self.subject is not None:
+            found = found.about([self.subject])
+        return draw(found, self.most, self.seed)
+
+
+def run_localize(
+    plan: LocalizePlan,
+    model: Model | None = None,
+    request: Request | None = None,
+    *,
+    store: RunStore | None = None,
+    progress: Progress = SILENT,
+) -> Recorded[Localization]:
+    """Localize and record the run.
+
+    Args:
+        plan: what to do.
+        model: the plan's model, if it is loaded already.
+        request: the plan's request, if it is loaded already.
+        store: where to record; the user's own by default.
+        progress: where to report.
+
+    Raises:
+        WorkbenchError: the plan does not fit the model or its facts.
+    """
+    settings = plan.settings()
+    model = model or load(plan.model, progress=progress)
+    facts = plan.chosen(model, request, progress)
+    store = store or RunStore.default()
+    with store.start("localize", plan.to_json(), name=plan.request, seed=plan.seed) as run:
+        found = localize(plan.method, model, facts, progress=progress, **settings)
+        found.save(run.path)
+    return Recorded(run.id, run.path, found)
