@@ -1,0 +1,1 @@
+"""What the pages share: the workspace, work in the background, charts, texts to copy."""

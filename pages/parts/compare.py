@@ -1,0 +1,110 @@
+"""Two models side by side: which two, and what they answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+import streamlit as st
+
+from workbench.facts.fact import Fact
+from workbench.models.model import Model
+from workbench.models.text import generate
+
+from parts.show import diff_html
+from parts.state import request, stack, workspace
+
+_KINDS = {
+    "facts to forget": "prompt",
+    "in other words": "paraphrases",
+    "as statements": "statements",
+    "multiple choice": "mcq",
+    "facts to keep": "retain",
+    "a prompt of your own": "own",
+}
+_ROWS = 12
+_STYLE = (
+    "<style>.wb td,.wb th{text-align:left;vertical-align:top;padding:6px 14px 6px 0;"
+    "border-bottom:1px solid rgba(127,127,127,.25);white-space:pre-wrap}.wb{width:100%;"
+    "border-collapse:collapse;font-size:.92rem}.wb th{opacity:.65;font-weight:600}</style>"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two models."""
+
+    name: str
+    key: tuple[tuple[str, float], ...]
+    model: Model
+
+
+def sides() -> tuple[Side, Side]:
+    """Let the user choose two of: base, the stack, each edit alone; pinned ones first."""
+    here = workspace()
+    choices: dict[str, tuple[tuple[str, float], ...]] = {
+        "base": (),
+        "the stack": tuple((e.run, e.strength) for e in here.active),
+    }
+    for edit in sorted(here.edits, key=lambda e: not e.pinned):
+        choices[f"only {edit.name}"] = ((edit.run, edit.strength),)
+    left, right = st.columns(2)
+    names = list(choices)
+    chosen = [
+        left.selectbox("Left", names, 0, key="left side"),
+        right.selectbox("Right", names, 1, key="right side"),
+    ]
+    a, b = (Side(n, choices[n], stack(choices[n])) for n in chosen)
+    return a, b
+
+
+def answers_table(left: Side, right: Side) -> None:
+    """Show both models' greedy answers with the words that changed."""
+    kind = st.segmented_control(
+        "Questions", list(_KINDS), default=next(iter(_KINDS)), key="questions", required=True
+    )
+    asked = _asked(_KINDS[str(kind)])
+    if not asked:
+        st.info("There are no such questions in this request.")
+        return
+    answers = [_answers(side, tuple(p for p, _ in asked)) for side in (left, right)]
+    rows = "".join(
+        f"<tr><td>{escape(prompt)}</td><td>{escape(target)}</td><td>{escape(a)}</td>"
+        f"<td>{diff_html(a, b)}</td></tr>"
+        for (prompt, target), a, b in zip(asked, *answers, strict=True)
+    )
+    st.html(
+        f'{_STYLE}<table class="wb"><tr><th>prompt</th><th>answer taught</th>'
+        f"<th>{escape(left.name)}</th><th>{escape(right.name)}</th></tr>{rows}</table>"
+    )
+    st.caption(f"Free greedy answers; at most {_ROWS} are shown, the scorecard counts all.")
+
+
+def _asked(kind: str) -> list[tuple[str, str]]:
+    wanted = request()
+    if kind == "own":
+        text = st.text_area("Prompt", key="free prompt", height=80)
+        return [(text, "")] if text.strip() else []
+    facts = wanted.evaluate or wanted.retain if kind == "retain" else wanted.forget
+    found = [pair for fact in facts for pair in _pairs(fact, kind)]
+    step = max(len(found) // _ROWS, 1)
+    return found[::step][:_ROWS]
+
+
+def _pairs(fact: Fact, kind: str) -> list[tuple[str, str]]:
+    if kind in ("prompt", "retain"):
+        return [(fact.prompt, fact.target)]
+    if kind == "mcq":
+        return [(p.prompt, p.target) for p in fact.mcq[:1]]
+    return [(p, fact.target) for p in getattr(fact, kind)[:1]]
+
+
+def _answers(side: Side, prompts: tuple[str, ...]) -> list[str]:
+    """Ask once, and keep the last few tables of this session."""
+    cache = st.session_state.setdefault("answers", {})
+    key = (workspace().model, side.key, prompts)
+    if key not in cache:
+        while len(cache) >= 8:
+            cache.pop(next(iter(cache)))
+        cache[key] = generate(side.model, prompts, max_new_tokens=20)
+    return cache[key]
