@@ -28,12 +28,11 @@ pages = {
     "runs": st.Page("runs.py", title="Runs", icon=":material/history:"),
 }
 page = st.navigation(list(pages.values()))
-notice = st.session_state.pop("notice", None)
 try:
-    here = workspace()
-    sidebar()
-    if notice:
+    workspace()  # what is wrong with the address is a notice
+    if notice := st.session_state.pop("notice", None):
         st.toast(notice)
+    sidebar()
     page.run()
 except WorkbenchError as error:
     st.error(str(error), icon=":material/error:")

@@ -262,12 +262,12 @@ def _widgets(found: Localization) -> None:
     one, many = st.columns(2, gap="large")
     with one, st.form("add cell", border=True):
         st.markdown("**Add one component**")
-        columns = st.columns(3)
+        columns = st.columns(2)
         kind = columns[0].selectbox("Kind", kinds or ["mlp"], key="add kind")
-        layer = columns[1].number_input("Layer", 0, base().n_layers - 1, 0, key="add layer")
-        site: Site = columns[2].selectbox("Site", SITES, key="add site")
-        head = st.number_input(
-            "Head (if the kind is head)", 0, base().structure.n_heads - 1, 0, key="add head"
+        site: Site = columns[1].selectbox("Site", SITES, key="add site")
+        layer = columns[0].number_input("Layer", 0, base().n_layers - 1, 0, key="add layer")
+        head = columns[1].number_input(
+            "Head, if it is one", 0, base().structure.n_heads - 1, 0, key="add head"
         )
         if st.form_submit_button("Add"):
             chosen = Component(int(layer), kind, int(head) if kind == "head" else -1)

@@ -15,7 +15,7 @@ from workbench.facts.fact import Fact, FactSet, Request
 from workbench.facts.prompts import chat
 from workbench.facts.readers import read_facts_leniently
 from workbench.facts.request_files import request_names
-from workbench.job_inputs import CAPITALS
+from workbench.job_inputs import CAPITALS, in_demo_world
 from workbench.measure.next_tokens import next_tokens
 from workbench.models.abilities import abilities
 from workbench.models.paths import cache_dir
@@ -246,12 +246,13 @@ def _ask(can_chat: bool, wanted: Request) -> None:
     st.subheader("Ask the model")
     as_chat = st.toggle(
         "as a question in a conversation",
-        value=can_chat,
+        value=can_chat and not in_demo_world(base(), workspace().request),
         disabled=not can_chat,
         help=None if can_chat else "This model has no chat template.",
         key="ask chat",
     )
-    default = "" if can_chat else wanted.forget[0].prompt
+    first = wanted.forget[0]
+    default = first.extra.get("question", "") if as_chat else first.prompt
     text = st.text_area("Prompt", value=default, key=f"ask {workspace().model}", height=90)
     if not text.strip():
         show.empty("Write a prompt to see how the model goes on.")

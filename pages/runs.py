@@ -43,15 +43,15 @@ def main() -> None:
                 r.started[:19].replace("T", " "),
                 r.kind,
                 _ICONS[r.status],
-                r.name,
-                str(r.config.get("model", "")),
                 headline(r),
                 seconds_of(r),
+                r.name,
+                str(r.config.get("model", "")),
                 r.id,
             )
             for r in found
         ],
-        columns=["started (UTC)", "kind", "status", "request", "model", "numbers", "seconds", "id"],
+        columns=["started (UTC)", "kind", "status", "numbers", "seconds", "request", "model", "id"],
     )
     event = st.dataframe(
         table,

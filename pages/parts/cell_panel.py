@@ -20,6 +20,7 @@ from workbench.localize.readings import (
 from parts import node_panel, show
 from parts.looking import Look, guarded
 
+_BARS = 16  # parts and neurons in one picture
 _COLOURS = {"top": "the top token's probability", "target": "the answer's probability"}
 _DIRECT = (
     "Direct logit attribution: what a part writes here for the answer's logit against the wrong "
@@ -84,7 +85,7 @@ def _widgets(look: Look, lens: LogitLens, cell: tuple[int, int]) -> tuple[int, i
 
 
 def _behind(look: Look, lens: LogitLens, layer: int, position: int) -> None:
-    top, more = st.columns([1, 2], gap="large")
+    top, more = node_panel.side_by_side()
     with top:
         st.markdown(f"**Layer {layer} would say**")
         table = pd.DataFrame(
@@ -109,7 +110,7 @@ def _behind(look: Look, lens: LogitLens, layer: int, position: int) -> None:
                 f"{int(lens.target_rank[layer, position]) + 1:,}",
                 help="Among all tokens; 1 is the most probable.",
             )
-        st.text(f"behind token {look.token(position)}")
+        st.text(f"read behind token {look.token(position)}")
     view = st.segmented_control(
         "Behind this cell", list(_VIEWS), default=next(iter(_VIEWS)), key="cell view", required=True
     )
@@ -136,7 +137,7 @@ def _attention(look: Look, layer: int, position: int) -> None:
         key=f"head {key}",
         help=_DIRECT,
     )
-    left, right = st.columns(2, gap="medium")
+    left, right = node_panel.side_by_side()
     with left:
         node_panel.attention(look, layer, head, f"cell {key}")
     with right:
@@ -159,10 +160,10 @@ def _parts(look: Look, layer: int, position: int) -> None:
         key=f"part {key}",
         help=_DIRECT,
     )
-    left, right = st.columns(2, gap="medium")
+    left, right = node_panel.side_by_side()
     table = pd.DataFrame({"component": names, "logits": [values[n] for n in names]})
     with left:
-        show.chart(contribution_bars(found), f"contributions {key}", table)
+        show.chart(contribution_bars(found, k=_BARS), f"contributions {key}", table)
     with right:
         node_panel.promoted(look, name, position, f"part {key}")
     node_panel.add_button(look, name, position, f"part {key}")
@@ -172,7 +173,9 @@ def _neurons(look: Look, layer: int, position: int) -> None:
     asked = look.question
     found: NeuronContributions = look.read(
         ("neurons", layer, position),
-        lambda m: neuron_contributions(m, asked.prompt, layer, position, asked.target, asked.foil),
+        lambda m: neuron_contributions(
+            m, asked.prompt, layer, position, asked.target, asked.foil, k=_BARS
+        ),
     )
     key = f"{look.key} {layer} {position}"
     number = st.selectbox(
@@ -184,7 +187,7 @@ def _neurons(look: Look, layer: int, position: int) -> None:
         key=f"neuron {key}",
         help=_DIRECT,
     )
-    left, right = st.columns(2, gap="medium")
+    left, right = node_panel.side_by_side()
     every = range(len(found.values))
     table = pd.DataFrame(
         {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -230,9 +229,3 @@ def _once(shelf: str, key: str, make: Any) -> Any:
             kept.pop(next(iter(kept)))
         kept[key] = make()
     return kept[key]
-
-
-def source_of(record: RunRecord) -> str:
-    """Name the facts that a run looked at, for a sentence."""
-    file = str(record.config.get("facts") or "")
-    return Path(file).name if file else str(record.config.get("request", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from workbench.figures.circuits import circuit_graph, node_of
+from workbench.figures.circuits import circuit_graph, node_of, node_places
 from workbench.localize.circuit_graph import Circuit, Edge
 from workbench.localize.wiring import EMBED, LOGITS
 from workbench.plans import plan_of
@@ -26,6 +26,7 @@ from parts.circuit_find import (
 from parts.looking import Look, guarded
 
 _MOST = 1000  # edges that a picture can hold
+_ABREAST = 9  # columns of nodes that leave room for a panel beside them
 _ENDS = {EMBED: "embedding", LOGITS: "logits"}
 _FAITHFUL = (
     "With every edge outside the circuit corrupted: the share of the effect that is left. 1 = as "
@@ -66,7 +67,8 @@ def _shown(look: Look, record: RunRecord) -> None:
     _numbers(record, whole, kept)
     focus = _focus(record.id, whole)
     pinned = _pinned(record.id, whole)
-    graph, side = st.columns([3, 2], gap="medium")
+    wide = max(x for x, _ in node_places(whole.nodes).values()) > _ABREAST
+    graph, side = (st.container(), st.container()) if wide else node_panel.side_by_side(560, 340)
     with graph:
         figure = circuit_graph(kept, among=whole, focus=focus, pinned=pinned)
         st.caption("Hover to preview a node or an edge, click a node to open it.")
@@ -100,20 +102,14 @@ def _kept(record: RunRecord, whole: Circuit) -> Circuit:
 def _numbers(record: RunRecord, whole: Circuit, kept: Circuit) -> None:
     edges = int(st.session_state[f"kept edges {record.id}"])
     row = measured(record, whole, edges)
-    columns = st.columns(5)
-    text = "not measured" if row is None else show.number(row["faithfulness"])
+    columns = st.columns(4)
+    text = "?" if row is None else show.number(row["faithfulness"])
     columns[0].metric("Faithfulness", text, help=_FAITHFUL)
     columns[1].metric(
-        "Edges", f"{len(kept.edges):,} of {len(whole.edges):,}", help="On a path, of all there are."
+        f"Edges of {len(whole.edges):,}", len(kept.edges), help="On a path, of all there are."
     )
-    columns[2].metric("Nodes", f"{len(kept.nodes)} of {len(whole.nodes)}")
+    columns[2].metric(f"Nodes of {len(whole.nodes)}", len(kept.nodes), help="At such an edge.")
     columns[3].metric(
-        "Clean → lost",
-        f"{whole.clean:.2f} → {whole.corrupted:.2f}",
-        help=f"Mean {str(whole.config['metric']).replace('_', ' ')} with the subject as it is, and "
-        "with the subject lost; an edge's score is a share of the difference.",
-    )
-    columns[4].metric(
         "Facts",
         whole.n_facts,
         help=f"Looked at; {len(whole.left_out)} more left out, which the model does not know or "
@@ -125,6 +121,11 @@ def _numbers(record: RunRecord, whole: Circuit, kept: Circuit) -> None:
             st.rerun()
     elif row["stderr"] > 0:
         columns[0].caption(f"± {row['stderr']:.3f}")
+    name = str(whole.config["metric"]).replace("_", " ").capitalize()
+    st.caption(
+        f"{name}: {whole.clean:.2f} with the subject as it is, {whole.corrupted:.2f} with the "
+        "subject lost. An edge's score is its share of that difference."
+    )
 
 
 def _focus(run: str, whole: Circuit) -> str | None:
@@ -219,7 +220,7 @@ def _open(look: Look, run: str, node: str) -> None:
         help="Of the prompt chosen on top of this page.",
     )
     key = f"node {run} {node} {position}"
-    left, right = st.columns(2, gap="medium")
+    left, right = node_panel.side_by_side()
     with left:
         node_panel.promoted(look, node, position, key)
     if component.kind == "head":

@@ -91,7 +91,7 @@ class Look:
 
     def token(self, position: int) -> str:
         """Name a token by its position, text and role."""
-        role = f", {self.roles[position]}" if self.roles else ""
+        role = f" ({self.roles[position]})" if self.roles else ""
         return f"{position} {shown(self.lens.tokens[position])}{role}"
 
     def read(self, what: Any, make: Callable[[Model], T]) -> T:
@@ -120,8 +120,8 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
 
 def look() -> Look | None:
     """Let the user choose a prompt; None while there is none."""
-    source, which = st.columns(2)
-    kind = source.segmented_control(
+    row = st.container(horizontal=True, gap="large")
+    kind = row.segmented_control(
         "Look at",
         list(_SOURCES),
         default=st.session_state.get("browse kept source", "fact"),
@@ -129,13 +129,17 @@ def look() -> Look | None:
         key="browse source",
         required=True,
     )
-    with_edits = bool(workspace().active) and "edited" == which.segmented_control(
-        "Read by",
-        list(_WHICH),
-        default="base",
-        format_func=_WHICH.__getitem__,
-        key="browse model",
-        required=True,
+    with_edits = (
+        bool(workspace().active)
+        and row.segmented_control(
+            "Read by",
+            list(_WHICH),
+            default="base",
+            format_func=_WHICH.__getitem__,
+            key="browse model",
+            required=True,
+        )
+        == "edited"
     )
     st.session_state["browse kept source"] = kind
     asked = _own() if kind == "own" else _of_request()

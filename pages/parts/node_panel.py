@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from workbench.figures.readings import attention_heatmap, promoted_bars
 from workbench.figures.tokens import shown
@@ -13,6 +14,14 @@ from workbench.models.components import Component, ComponentSet
 from parts import show
 from parts.looking import Look
 from parts.state import keep, say, workspace
+
+_RANKED = 8  # tokens on each side
+
+
+def side_by_side(left: int = 440, right: int = 440) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Return two places beside each other; where a screen is narrow the second goes below."""
+    row = st.container(horizontal=True, gap="medium")
+    return row.container(width=left), row.container(width=right)
 
 
 def component_of(name: str) -> Component:
@@ -40,7 +49,8 @@ def promoted(look: Look, name: str, position: int, key: str) -> None:
     """Draw the tokens that a component promotes and suppresses at a position."""
     prompt = look.question.prompt
     found = look.read(
-        ("promoted", name, position), lambda m: promoted_tokens(m, prompt, name, position)
+        ("promoted", name, position),
+        lambda m: promoted_tokens(m, prompt, name, position, k=_RANKED),
     )
     table = pd.DataFrame(
         {

@@ -15,8 +15,8 @@ from workbench.plans import Plan
 
 _MARKS = {
     "same": "{}",
-    "gone": '<del style="color:#a8480a">{}</del>',
-    "new": '<ins style="color:#2f6f9f;text-decoration:none;font-weight:600">{}</ins>',
+    "gone": '<del style="color:#d9771c">{}</del>',
+    "new": '<ins style="color:#4a90c4;text-decoration:none;font-weight:600">{}</ins>',
 }
 
 

@@ -134,7 +134,7 @@ def labels(figure) -> str:
     """Everything in a figure that Plotly may read as markup, templates aside."""
     parts = [figure.layout.title.text, figure.layout.xaxis.ticktext, figure.layout.yaxis.ticktext]
     parts += [(t.text, t.hovertext, t.customdata) for t in figure.data]
-    return str(parts).replace("<br>", "")
+    return str(parts).replace("<br>", "").replace("<sup>", "").replace("</sup>", "")
 
 
 def test_attention_shows_the_pattern_of_one_head():
@@ -193,16 +193,20 @@ def a_lens(target: bool) -> LogitLens:
 def test_lens_markers_carry_their_cell_and_probability():
     lens = a_lens(True)
     for target in (False, True):
-        figure = lens_grid(lens, target=target)
-        trace = figure.data[0]
+        figure = lens_grid(lens, target=target, chosen=(1, 2))
+        cells, trace = figure.data
+        (outline,) = figure.layout.shapes
+        assert (outline.x0, outline.x1, outline.y0, outline.y1) == (1.5, 2.5, 0.5, 1.5)
         values = lens.target_probability if target else lens.probability[..., 0]
         for i, (layer, position) in enumerate(trace.customdata):
             assert (trace.y[i], trace.x[i]) == (layer, position)
             assert trace.marker.color[i] == float(values[layer, position])
+            assert cells.z[layer][position] == float(values[layer, position])
             tip = trace.hovertext[i]
             assert f"{layer}{position} {float(lens.probability[layer, position, 1]):.4f}" in tip
             assert f"rank {layer * 4 + position + 1}" in tip
         assert "<b>" not in labels(figure) and len(trace.customdata) == 8
+        assert not lens_grid(lens, target=target).layout.shapes
         assert trace.marker.symbol == "square"
     with pytest.raises(WorkbenchError, match="without a target"):
         lens_grid(a_lens(False), target=True)

@@ -179,7 +179,7 @@ def retain_rows(
             "The retain buffer is empty; give the request facts to retain, or let the model make "
             "up texts (generations > 0)."
         )
-    for old in list(_KEPT)[: len(_KEPT) + 1 - _MOST_KEPT]:
+    for old in list(_KEPT)[: max(len(_KEPT) + 1 - _MOST_KEPT, 0)]:
         _KEPT.pop(old, None)
     _KEPT[key] = rows
     return rows

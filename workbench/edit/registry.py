@@ -88,11 +88,18 @@ def _typed(key: str, value: Any, default: Any) -> Any:
         return None
     kind = int if default is None else type(default)
     try:
-        return kind(value)
+        return _switch(value) if kind is bool else kind(value)
     except (TypeError, ValueError) as error:
-        raise WorkbenchError(
-            f"{key} must be {'a number' if kind in (int, float) else 'a word'}, not {value!r}."
-        ) from error
+        wanted = {int: "a number", float: "a number", bool: "true or false"}.get(kind, "a word")
+        raise WorkbenchError(f"{key} must be {wanted}, not {value!r}.") from error
+
+
+def _switch(value: Any) -> bool:
+    """Read a switch; `bool` would take the text "false" for true."""
+    words = {"true": True, "false": False}
+    if str(value).lower() not in words:
+        raise ValueError(value)
+    return words[str(value).lower()]
 
 
 def edit(

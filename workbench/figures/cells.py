@@ -84,8 +84,8 @@ def head_cells(localization: Localization, role: str, *, limit: float | None = N
     """
     grid = head_grid(localization, role)
     names = [
-        [CellName("head", layer, head, role) for layer in grid.layers]
-        for head in range(len(grid.rows))
+        [CellName("head", layer, int(row.removeprefix("head ")), role) for layer in grid.layers]
+        for row in grid.rows
     ]
     figure = go.Figure(_squares(grid, names, 1, set()))
     end = limit or common_limit([grid])

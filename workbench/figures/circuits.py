@@ -26,6 +26,7 @@ _MLP_RISE = 0.45  # height of MLPs above their layer's row
 _SIZE, _READABLE = 28, 22  # pixels of a node where there is room; smaller ones have no text
 _THIN, _THICK, _FAINT = 0.7, 7.0, 0.12
 _BOW = 0.14  # of an edge to the right, in columns for each layer it passes
+_CLEAR = 0.3  # rows or columns between an edge's hover spot and the nodes
 _LEVELS = 12  # of width and colour for each sign: edges of one level are one trace
 _LEAST = 0.35  # of the colour scale: the weakest edge can still be told from the page
 _NODE, _PALE = "#8b93a1", "rgba(139,147,161,0.25)"
@@ -155,11 +156,12 @@ def _lines(
 
 
 def _middles(edges: Sequence[Edge], places: Mapping[str, Place]) -> go.Scatter:
-    """Put an unseen marker on the middle of each edge, to say its numbers."""
-    curves = [_curve(places[e.source], places[e.target]) for e in edges]
+    """Put an unseen marker on each edge, to say its numbers, away from the nodes."""
+    nodes = np.array(list(places.values())).reshape(-1, 2)
+    spots = [_free_spot(_curve(places[e.source], places[e.target]), nodes) for e in edges]
     return go.Scatter(
-        x=[float(x[6]) for x, _ in curves],
-        y=[float(y[6]) for _, y in curves],
+        x=[x for x, _ in spots],
+        y=[y for _, y in spots],
         mode="markers",
         marker={"size": 9, "opacity": 0},
         customdata=[[e.source, e.target, e.score, e.stderr] for e in edges],
@@ -168,6 +170,16 @@ def _middles(edges: Sequence[Edge], places: Mapping[str, Place]) -> go.Scatter:
             "± %{customdata[3]:.4f} of the effect (standard error)<extra></extra>"
         ),
     )
+
+
+def _free_spot(curve: tuple[np.ndarray, np.ndarray], nodes: np.ndarray) -> Place:
+    """Return the middle of a curve, or the point nearest to it that is clear of all nodes."""
+    points = np.stack(curve, -1)
+    room = np.abs(points[:, None] - nodes).max(-1).min(-1)
+    last = len(points) - 1
+    from_middle = sorted(range(last + 1), key=lambda i: abs(2 * i - last))
+    best = next((i for i in from_middle if room[i] >= _CLEAR), int(room.argmax()))
+    return float(points[best, 0]), float(points[best, 1])
 
 
 def _pale(circuit: Circuit, places: Mapping[str, Place]) -> go.Scatter:
@@ -179,6 +191,7 @@ def _pale(circuit: Circuit, places: Mapping[str, Place]) -> go.Scatter:
         marker={"size": 9, "color": _PALE, "symbol": [_symbol(n) for n in names]},
         customdata=[[n] for n in names],
         hovertemplate="%{customdata[0]}<br>in no kept path<extra></extra>",
+        unselected={"marker": {"opacity": 1}},
     )
 
 
@@ -208,7 +221,7 @@ def _nodes(
         customdata=[[n] for n in names],
         hovertext=[_tip(circuit, n) for n in names],
         hovertemplate="%{hovertext}<extra></extra>",
-        unselected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 1}, "textfont": {"color": "#ffffff"}},
     )
 
 
@@ -251,6 +264,7 @@ def _axes(figure: go.Figure, places: Mapping[str, Place]) -> None:
         showgrid=False,
         zeroline=False,
         fixedrange=True,
+        automargin=True,
     )
     figure.update_yaxes(
         tickvals=[*ends, *layers],

@@ -17,7 +17,8 @@ from workbench.localize.readings import (
     PromotedTokens,
 )
 
-_ROW, _WIDTH = 26, 900  # pixels of a row, and of a chart on a small screen
+_ROW, _WIDTH = 26, 450  # pixels of a row, and of a chart on a small screen
+_LENS_ROW, _LENS_FONT = 34, 9  # pixels of a layer, and of its words
 _SHARE = [(i / 2, colour) for i, colour in enumerate(DIVERGING[2:])]  # 0 to 1
 
 
@@ -55,7 +56,9 @@ def attention_heatmap(patterns: AttentionPatterns, layer: int, head: int) -> go.
         )
     )
     ticks = {"tickvals": list(range(length)), "ticktext": names, "showgrid": False}
-    figure.update_xaxes(**ticks, tickangle=-45, zeroline=False, title_text="attended to")
+    figure.update_xaxes(
+        **ticks, tickangle=-45, zeroline=False, automargin=True, title_text="attended to"
+    )
     figure.update_yaxes(**ticks, autorange="reversed", zeroline=False, automargin=True)
     title = f"Attention of head.{layer}.{head}"
     return style(figure, title=title, height=220 + _ROW * length)
@@ -71,7 +74,8 @@ def contribution_bars(contributions: HeadContributions, *, k: int = 20) -> go.Fi
     best = sorted(values, key=lambda name: -abs(values[name]))[:k]
     best = [name for name in best if values[name] != 0]
     place = numbered(contributions.tokens)[contributions.position]
-    title = f"Written {_towards(contributions.target, contributions.foil)} at token {place}"
+    towards = _towards(contributions.target, contributions.foil)
+    title = f"Written by heads and MLPs<br><sup>{towards}, at token {place}</sup>"
     return _bars(best, [values[n] for n in best], title, "logits")
 
 
@@ -82,7 +86,7 @@ def neuron_bars(contributions: NeuronContributions) -> go.Figure:
     more = [f"activation {float(contributions.activations[n]):.4f}" for n in contributions.top]
     place = numbered(contributions.tokens)[contributions.position]
     towards = _towards(contributions.target, contributions.foil)
-    title = f"Neurons of mlp.{contributions.layer}: written {towards} at token {place}"
+    title = f"Neurons of mlp.{contributions.layer}<br><sup>{towards}, at token {place}</sup>"
     return _bars(names, values, title, "logits", more)
 
 
@@ -91,7 +95,7 @@ def promoted_bars(promoted: PromotedTokens) -> go.Figure:
     lowered = list(zip(promoted.bottom, promoted.lowered.tolist(), strict=True))[::-1]
     both = [*zip(promoted.top, promoted.raised.tolist(), strict=True), *lowered]
     place = numbered(promoted.tokens)[promoted.position]
-    title = f"Tokens that {promoted.component} raises and lowers at token {place}"
+    title = f"{promoted.component} raises and lowers<br><sup>at token {place}</sup>"
     return _bars([visible(t) for t, _ in both], [v for _, v in both], title, "logits")
 
 
@@ -129,6 +133,7 @@ def _bars(
         zeroline=True,
         zerolinecolor=INK,
         gridcolor="rgba(127,127,127,0.25)",
+        automargin=True,
     )
     figure.update_yaxes(
         tickvals=list(range(len(names))),
@@ -163,34 +168,51 @@ def lens_grid(
     layers, length = len(lens.top), len(lens.tokens)
     cells = [(layer, position) for layer in range(layers) for position in range(length)]
     shade = [float(coloured[cell]) for cell in cells]
-    size = max(8.0, min(44.0, 0.92 * _WIDTH / max(length, 1)))
-    letters = int(size / 6.5)
+    letters = int(_WIDTH / max(length, 1) / (0.58 * _LENS_FONT))
+    # The heatmap fits its cells to the page; what can be clicked are the unseen markers on it.
     figure = go.Figure(
-        go.Scatter(
-            x=[position for _, position in cells],
-            y=[layer for layer, _ in cells],
-            mode="markers+text" if letters > 2 else "markers",
-            text=[
-                visible(lens.top[la][p][0].strip() or lens.top[la][p][0], width=letters)
-                for la, p in cells
-            ],
-            textfont={"size": 10, "color": ["#ffffff" if s > 0.75 else "#22262e" for s in shade]},
-            marker={
-                "symbol": "square",
-                "size": size,
-                "color": shade,
-                "colorscale": _SHARE,
-                "cmin": 0,
-                "cmax": 1,
-                "colorbar": {"title": {"text": "p"}, "thickness": 12, "outlinewidth": 0},
-                "line": {"width": [3 if c == chosen else 0 for c in cells], "color": DIVERGING[0]},
-            },
-            customdata=[list(cell) for cell in cells],
-            hovertext=[_lens_tip(lens, la, p) for la, p in cells],
-            hovertemplate="%{hovertext}<extra></extra>",
-            unselected={"marker": {"opacity": 1}},
-        )
+        [
+            go.Heatmap(
+                z=coloured.tolist(),
+                text=_lens_texts(lens, letters),
+                texttemplate="%{text}" if letters > 2 else None,
+                textfont={"size": _LENS_FONT},
+                colorscale=_SHARE,
+                zmin=0,
+                zmax=1,
+                xgap=2,
+                ygap=2,
+                hoverinfo="skip",
+                colorbar={"title": {"text": "p"}, "thickness": 12, "outlinewidth": 0},
+            ),
+            go.Scatter(
+                x=[position for _, position in cells],
+                y=[layer for layer, _ in cells],
+                mode="markers",
+                marker={
+                    "symbol": "square",
+                    "size": max(8.0, min(40.0, 0.9 * _WIDTH / max(length, 1))),
+                    "color": shade,
+                    "opacity": 0,
+                },
+                customdata=[list(cell) for cell in cells],
+                hovertext=[_lens_tip(lens, la, p) for la, p in cells],
+                hovertemplate="%{hovertext}<extra></extra>",
+                selected={"marker": {"opacity": 0}},
+                unselected={"marker": {"opacity": 0}},
+            ),
+        ]
     )
+    if chosen is not None:
+        layer, position = chosen
+        figure.add_shape(
+            type="rect",
+            x0=position - 0.5,
+            x1=position + 0.5,
+            y0=layer - 0.5,
+            y1=layer + 0.5,
+            line={"width": 3, "color": DIVERGING[0]},
+        )
     figure.update_xaxes(
         tickvals=list(range(length)),
         ticktext=numbered(lens.tokens),
@@ -208,7 +230,12 @@ def lens_grid(
     )
     figure.update_layout(showlegend=False)
     title = "What each layer would say next (logit lens)"
-    return style(figure, title=title, height=round(200 + max(size, 30) * layers))
+    return style(figure, title=title, height=round(200 + _LENS_ROW * layers))
+
+
+def _lens_texts(lens: LogitLens, letters: int) -> list[list[str]]:
+    best = [[tokens[0] for tokens in layer] for layer in lens.top]
+    return [[visible(t.strip() or t, width=letters) for t in layer] for layer in best]
 
 
 def _lens_tip(lens: LogitLens, layer: int, position: int) -> str:

@@ -83,11 +83,12 @@ class LocalizePlan(Plan):
         settings: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         defaults = inspect.signature(LOCALIZERS[self.method]).parameters
         if self.corruption or self.samples:
-            name = self.corruption or "noise"
-            if name not in CORRUPTIONS:
-                raise unknown_name("corruption", name, CORRUPTIONS)
+            if self.corruption and self.corruption not in CORRUPTIONS:
+                raise unknown_name("corruption", self.corruption, CORRUPTIONS)
+            own = type(defaults["corruption"].default) if "corruption" in defaults else Noise
+            kind = CORRUPTIONS[self.corruption] if self.corruption else own
             more = {"samples": self.samples} if self.samples else {}
-            settings["corruption"] = CORRUPTIONS[name](seed=self.seed, **more)
+            settings["corruption"] = kind(seed=self.seed, **more)
         elif self.seed and "corruption" in defaults:
             settings["corruption"] = replace(defaults["corruption"].default, seed=self.seed)
         elif self.seed and "seed" in defaults:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from workbench.facts.everyday import everyday_questions
@@ -86,3 +86,42 @@ def run_measure(
         run.save_json("scorecard", card.to_json())
         run.save_table("scores", card.to_frame())
     return Recorded(run.id, run.path, card)
+
+
+def measured(plan: MeasurePlan, base: Model, request: Request, store: RunStore) -> Scorecard | None:
+    """Return what a plan gave when it was last run on this very base and request, if it was."""
+    record = store.find(plan.KIND, plan.to_json())
+    if record is None:
+        return None
+    card = Scorecard.from_json(record.json("scorecard"))
+    of_base = plan.deltas or card.model_fingerprint == base.fingerprint
+    return card if of_base and card.request_fingerprint == request.fingerprint else None
+
+
+def measure_both(
+    plan: MeasurePlan,
+    base: Model,
+    edited: Model,
+    request: Request,
+    *,
+    store: RunStore,
+    progress: Progress = SILENT,
+) -> tuple[Scorecard, Scorecard]:
+    """Measure the base, unless it was measured already, and the edited model against it.
+
+    Args:
+        plan: how to measure the edited model.
+        base: the plan's model.
+        edited: the same with the plan's deltas.
+        request: the plan's request.
+        store: where runs are.
+        progress: where to report.
+    """
+    bare = replace(plan, deltas=())
+    before = measured(bare, base, request, store)
+    if before is None:
+        before = run_measure(bare, base, base, request, store=store, progress=progress).result
+    after = run_measure(
+        plan, base, edited, request, base_card=before, store=store, progress=progress
+    ).result
+    return before, after

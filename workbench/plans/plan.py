@@ -138,7 +138,7 @@ def _check_made_for(delta: WeightDelta, base: Model, model: Model) -> None:
     """Refuse a delta that was made neither for this base nor on top of edits of it."""
     origins = (delta.origin, *delta.origin.parts)
     made_for = {f for o in origins for f in (o.model_fingerprint, o.base_fingerprint) if f}
-    if made_for and not made_for & {base.fingerprint, model.fingerprint}:
+    if made_for and base.fingerprint not in made_for and model.fingerprint not in made_for:
         raise WorkbenchError(
             f"The delta was made for another model ({delta.origin.model}, fingerprint "
             f"{min(made_for)[:12]}); apply it to that one."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Request
 from workbench.job_inputs import JobSettings
@@ -13,6 +15,18 @@ from workbench.plans.localize import LocalizePlan
 from workbench.plans.plan import Recorded
 from workbench.progress import SILENT, Progress
 from workbench.store.store import RunStore
+
+KIND = "trace-again"
+
+
+def traced_again(plan: LocalizePlan, edited: Model, store: RunStore) -> Localization | None:
+    """Return the last trace of the same model with the same edits, if there is one."""
+    record = store.find(KIND, _config(plan, edited))
+    return Localization.load(record.path) if record else None
+
+
+def _config(plan: LocalizePlan, edited: Model) -> dict[str, Any]:
+    return {**plan.to_json(), "edits": [d.origin.to_json() for d in edited.deltas]}
 
 
 def run_trace_again(
@@ -52,8 +66,7 @@ def run_trace_again(
     )
     facts = plan.chosen(base, request, progress)
     store = store or RunStore.default()
-    config = {**plan.to_json(), "edits": [d.origin.to_json() for d in edited.deltas]}
-    with store.start("trace-again", config, name=plan.request, seed=plan.seed) as run:
+    with store.start(KIND, _config(plan, edited), name=plan.request, seed=plan.seed) as run:
         found = trace_after(edited, base, facts, before, settings, progress)
         found.save(run.path)
     return Recorded(run.id, run.path, found)

@@ -25,7 +25,7 @@ def numbers(record: RunRecord) -> dict[str, float]:
         if "localization.json" in record.artefacts:
             meta = record.json("localization")
             out |= {k: float(meta[k]) for k in ("clean", "corrupted", "n_facts")}
-    except (OSError, WorkbenchError, KeyError, TypeError, ValueError):
+    except (OSError, WorkbenchError, AttributeError, KeyError, TypeError, ValueError):
         return out
     return out
 

@@ -5,6 +5,7 @@ Runs never share a file, so any number of processes may write at the same time.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -86,6 +87,14 @@ class RunStore:
             WorkbenchError: there is none of that id.
         """
         return read_record(self._folder(run_id))
+
+    def find(self, kind: str, config: Mapping[str, Any]) -> RunRecord | None:
+        """Return the last finished run of a kind with these very settings, if there is one."""
+        wanted = json.loads(json.dumps(config))
+        for record in reversed(self.list()):
+            if record.kind == kind and record.status == "FINISHED" and record.config == wanted:
+                return record
+        return None
 
     def delete(self, run_id: str) -> None:
         """Remove a run and all that it wrote.

@@ -15,9 +15,9 @@ def seconds_of(record: RunRecord) -> float | None:
         return None
     try:
         ended, started = (datetime.fromisoformat(t) for t in (record.finished, record.started))
-    except ValueError:
+        return (ended - started).total_seconds()
+    except (TypeError, ValueError):
         return None
-    return (ended - started).total_seconds()
 
 
 def typical_seconds(store: RunStore, kind: str, model: str) -> float | None:

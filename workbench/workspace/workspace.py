@@ -17,6 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.components import Component, ComponentSet
 from workbench.models.delta import WeightDelta
 from workbench.models.model import Model
+from workbench.plans.plan import apply_deltas
 from workbench.store.store import RunStore
 
 STRONGEST = 1.5
@@ -149,7 +150,8 @@ class Workspace:
 def _stacked(text: str) -> StackedEdit:
     run, *rest = text.split("*")
     try:
-        return StackedEdit(run, run, float(rest[0]) if rest else 1.0, "off" not in rest[1:])
+        name = f"edit {run[-6:]}"  # a name is not worth an address's length
+        return StackedEdit(run, name, float(rest[0]) if rest else 1.0, "off" not in rest[1:])
     except ValueError as error:
         raise WorkbenchError(f"Cannot read the edit {text!r} of the address.") from error
 
@@ -171,10 +173,7 @@ def edited_model(base: Model, edits: Sequence[StackedEdit], store: RunStore) -> 
     Raises:
         WorkbenchError: a run is gone, or an edit was made for another model.
     """
-    model = base
-    for delta in deltas_of(edits, store):
-        model = model.with_delta(delta)
-    return model
+    return apply_deltas(base, deltas_of(edits, store))
 
 
 def delta_files(edits: Sequence[StackedEdit], store: RunStore) -> tuple[str, ...]:

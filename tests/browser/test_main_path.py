@@ -1,0 +1,307 @@
+"""The app in a real Chromium: a newcomer's path, coming back, and what a crash leaves.
+
+Times are printed, not asserted (`pytest -s`). Screenshots of every page, in both widths and both
+themes, go to WORKBENCH_SCREENSHOTS, or to the test's own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workbench import RunStore, load_request
+from workbench.facts.request_files import write_request
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: chromium)"),
+]
+WAIT = 120_000  # milliseconds
+PAGES = ("", "browse", "localize", "edit_test", "export", "runs")
+
+
+def timed(label: str, start: float) -> None:
+    print(f"\n{label}: {time.perf_counter() - start:.2f} s", end="")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Server:
+    """`workbench app` as a user starts it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.port = root, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        places = {"WORKBENCH_RUNS": self.root / "runs", "WORKBENCH_CACHE": self.root / "cache"}
+        command = [sys.executable, "-c", "from workbench.cli import main; main()"]
+        self.process = subprocess.Popen(
+            [*command, "app", "--no-browser", "--port", str(self.port)],
+            cwd=self.root,
+            env={**os.environ, **{k: str(v) for k, v in places.items()}},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with suppress(urllib.error.URLError, ConnectionError):
+                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2).read()
+                return
+            time.sleep(0.2)
+        raise AssertionError("the server does not answer")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("WORKBENCH_RUNS", str(tmp_path / "runs"))
+    running = Server(tmp_path)
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as tools:
+        browser = tools.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def tab(chromium, *, width: int = 1440, height: int = 1600, dark: bool = False):
+    context = chromium.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def eight_facts(tmp_path: Path) -> str:
+    """Write a request to forget eight facts about two athletes."""
+    whole = load_request("athletes")
+    forget = whole.forget.about(whole.forget.subjects[:2])
+    assert len(forget) == 8
+    return str(write_request(replace(whole, forget=forget, name="eight"), tmp_path / "eight"))
+
+
+def click_mark(page, panel: int, number: int) -> None:
+    """Click one mark of the first chart."""
+    marks = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").nth(panel)
+    mark = marks.locator("path.point").nth(number)
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 2, y - 2)
+    page.wait_for_timeout(150)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(250)
+    page.mouse.down()
+    page.mouse.up()
+
+
+def turn_to(page, title: str) -> None:
+    page.get_by_role("link", name=title).first.click()
+    page.get_by_role("heading", name=title, exact=True).wait_for()
+
+
+def no_fault(page) -> None:
+    assert page.get_by_test_id("stException").count() == 0
+
+
+def test_from_a_fact_to_a_verified_checkpoint(server, chromium, eight_facts, tmp_path):
+    with tab(chromium) as page:
+        page.goto(server.url)
+        page.get_by_role("heading", name="Ask the model").wait_for()
+        start = time.perf_counter()
+        page.goto(f"{server.url}/?facts={eight_facts}")
+        page.get_by_role("heading", name="Ask the model").wait_for()
+        timed("first page, warm", start)
+        page.get_by_text("8 facts to forget").wait_for()
+
+        turn_to(page, "Localize")
+        subject = load_request(eight_facts).forget[0].subject
+        page.get_by_role("combobox", name="Subject", exact=True).click()
+        page.get_by_role("option", name=subject).click()
+        page.get_by_role("combobox", name="Relation", exact=True).click()
+        page.get_by_role("option", name="sport", exact=True).click()
+        page.wait_for_timeout(500)
+        start = time.perf_counter()
+        page.get_by_role("button", name="Localize").click()
+        page.get_by_text("Residual stream").first.wait_for()
+        timed("causal trace of one fact", start)
+        page.wait_for_timeout(1500)
+        tokens = page.locator(".js-plotly-plot").first.locator(
+            ".yaxislayer-above text, .ytick text"
+        )
+        assert tokens.count() > 3
+
+        page.get_by_role("combobox", name="Subject", exact=True).click()
+        page.get_by_role("option", name="all", exact=True).click()
+        page.get_by_role("combobox", name="Relation", exact=True).click()
+        page.get_by_role("option", name="all", exact=True).click()
+        page.wait_for_timeout(500)
+        page.get_by_role("button", name="Localize").click()
+        page.get_by_text("last subject").first.wait_for()
+        page.wait_for_timeout(1500)
+        roles = ["before", "first subject", "middle subject", "last subject"]
+        shown = page.locator(".js-plotly-plot").first.locator(".ytick text").all_text_contents()
+        row = [t for t in shown if t in (*roles, "first after", "further", "last")].index(
+            "last subject"
+        )
+        for layer in range(4):
+            click_mark(page, 1, row * 6 + layer)
+            words = "mlp.0" if not layer else f"mlp.0-{layer}"
+            page.get_by_text(f"subject: {words}", exact=True).wait_for()
+        address = page.url
+        start = time.perf_counter()
+        page.goto(address)
+        page.get_by_text("last subject").first.wait_for()
+        timed("stored trace", start)
+
+        turn_to(page, "Edit & test")
+        start = time.perf_counter()
+        page.get_by_role("button", name="Edit", exact=True).click()
+        page.get_by_text("Stack: 1 edit").wait_for()
+        timed("STAMP edit and scorecard of 8 facts", start)
+        page.get_by_text("I do not know.").first.wait_for()
+        slider = page.get_by_role("slider").first
+        slider.focus()
+        before = page.locator("del").count()
+        start = time.perf_counter()
+        for _ in range(20):
+            page.keyboard.press("ArrowLeft")
+        page.wait_for_function("n => document.querySelectorAll('del').length < n", arg=before)
+        timed("slider to 0, twenty steps", start)
+        for _ in range(20):
+            page.keyboard.press("ArrowRight")
+        page.wait_for_function("n => document.querySelectorAll('del').length >= n", arg=before)
+
+        page.get_by_role("radio", name="Trace again").or_(
+            page.get_by_role("button", name="Trace again")
+        ).first.click()
+        page.wait_for_timeout(1000)
+        page.get_by_role("button", name="Trace again").last.click()
+        page.get_by_text("Difference: blue is recall that is gone").wait_for()
+        no_fault(page)
+
+        turn_to(page, "Export")
+        folder = tmp_path / "exported"
+        page.get_by_role("textbox", name="Folder").fill(str(folder))
+        page.get_by_role("textbox", name="Folder").press("Enter")
+        page.wait_for_timeout(1000)
+        page.get_by_role("button", name="Export").click()
+        page.get_by_text("largest difference of any logit: 0.0").wait_for()
+        assert (folder / "model.safetensors").is_file()
+        address = page.url
+
+    # The server starts again; the address brings the work back, in another browser too.
+    server.kill()
+    server.start()
+    with tab(chromium) as page:
+        page.goto(address)
+        page.get_by_text("subject: mlp.0-3", exact=True).wait_for()
+        turn_to(page, "Edit & test")
+        page.get_by_text("Stack: 1 edit").wait_for()
+        page.get_by_text("I do not know.").first.wait_for()
+        no_fault(page)
+    _pictures(chromium, server.url, address.partition("?")[2], tmp_path)
+
+
+def _pictures(chromium, url: str, query: str, tmp_path: Path) -> None:
+    """Take every page in both widths and both themes."""
+    folder = Path(os.environ.get("WORKBENCH_SCREENSHOTS", tmp_path / "screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for width, dark in ((1440, False), (1440, True), (1024, False), (1024, True)):
+        with tab(chromium, width=width, dark=dark) as page:
+            for name in PAGES:
+                page.goto(f"{url}/{name}?{query}")
+                page.locator("h1").first.wait_for()
+                page.wait_for_function(
+                    "() => !document.querySelector('[data-testid=stSkeleton],"
+                    "[data-testid=stStatusWidget]')"
+                )
+                page.wait_for_timeout(1500)
+                no_fault(page)
+                theme = "dark" if dark else "light"
+                page.screenshot(path=folder / f"{name or 'model'}-{width}-{theme}.png")
+
+
+def test_two_browsers_edit_apart(server, chromium, eight_facts):
+    with tab(chromium) as one, tab(chromium) as other:
+        for page in (one, other):
+            page.goto(f"{server.url}/edit_test?facts={eight_facts}&subject=mlp.0-3")
+            page.get_by_role("button", name="Edit", exact=True).wait_for()
+        one.get_by_role("button", name="Edit", exact=True).click()
+        one.get_by_text("Stack: 1 edit").wait_for()
+        other.reload()
+        other.get_by_text("No edit yet").wait_for()
+        assert "edits=" in one.url and "edits=" not in other.url
+
+
+def test_a_run_whose_server_was_killed_is_marked_interrupted(server, chromium):
+    with tab(chromium) as page:
+        page.goto(f"{server.url}/localize?facts=athletes-40")
+        page.get_by_role("button", name="Localize").wait_for()
+        page.get_by_text("More settings").click()
+        page.get_by_label("Most facts").first.fill("160")
+        page.get_by_label("Most facts").first.press("Enter")
+        page.wait_for_timeout(1000)
+        page.get_by_role("button", name="Localize").click()
+        page.get_by_role("button", name="Stop").wait_for()
+    assert [r.status for r in RunStore.default().list()] == ["RUNNING"]
+    server.kill()
+    assert [r.status for r in RunStore.default().list()] == ["INTERRUPTED"]
+    server.start()
+    with tab(chromium) as page:
+        page.goto(f"{server.url}/runs")
+        page.get_by_role("heading", name="Runs", exact=True).wait_for()
+        no_fault(page)
+
+
+def test_work_is_stopped_at_once(server, chromium):
+    with tab(chromium) as page:
+        page.goto(f"{server.url}/localize?facts=athletes-40")
+        page.get_by_role("button", name="Localize").wait_for()
+        page.get_by_role("button", name="Localize").click()
+        stop = page.get_by_role("button", name="Stop")
+        stop.wait_for()
+        start = time.perf_counter()
+        stop.click()
+        page.get_by_text("stopped; nothing was changed").wait_for()
+        timed("from Stop to stopped", start)

@@ -1,0 +1,131 @@
+"""The retain buffer: kept while nothing changes, and merged without changing what it weighs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.edit.requests import request
+from workbench.edit import buffer
+from workbench.edit.buffer import confusable_rows, forms_of, retain_rows, site_rows
+from workbench.edit.stream import Rows, Stream
+from workbench.errors import WorkbenchError
+from workbench.facts.fact import Fact, FactSet, Refuse, Request
+from workbench.models.components import Component
+from workbench.models.delta import Dense, Origin, WeightDelta
+from workbench.models.model import Model
+
+SIZES: dict[str, Any] = {
+    **{"confusable": 6, "named": 0, "confusable_weight": 5.0, "context": 2, "generations": 1},
+    **{"chats": 0, "context_weight": 2.0, "tokens": 1, "seed": 0},
+}
+NAMES = ("Danielle Darrieux", "Paris Oslo", "Norway Is")
+FORMS = ("The mother tongue of {} is", "The mother tongue of {} was", "{} plays the sport of")
+
+
+@pytest.fixture(autouse=True)
+def _empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffer, "_KEPT", {})
+
+
+def test_the_same_settings_give_the_same_object(tiny: Model) -> None:
+    first = retain_rows(tiny, request(), "subject", **SIZES)
+    assert retain_rows(tiny, request(), "subject", **SIZES) is first
+    assert retain_rows(tiny.fork(), replace(request(), name="x"), "subject", **SIZES) is first
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"seed": 1}, {"confusable": 5}, {"context": 1}, {"generations": 0}, {"tokens": 2}),
+        *({"confusable_weight": 4.0}, {"context_weight": 1.0}, {"named": 1}, {"chats": 1}),
+    ],
+    ids=str,
+)
+def test_other_settings_give_another(tiny: Model, changed: dict[str, Any]) -> None:
+    first = retain_rows(tiny, request(), "subject", **SIZES)
+    found = retain_rows(tiny, request(), "subject", **{**SIZES, **changed})
+    assert found is not first
+    buffer._KEPT.clear()
+    assert retain_rows(tiny, request(), "subject", **{**SIZES, **changed}) == found
+
+
+def test_another_model_site_or_request_gives_another(tiny: Model) -> None:
+    first = retain_rows(tiny, request(), "subject", **SIZES)
+    name = "model.norm.weight"
+    delta = WeightDelta({name: Dense(0.1 * tiny.parameters[name])}, Origin("by hand"))
+    others = [
+        retain_rows(tiny, request(), "answer", **SIZES),
+        retain_rows(tiny.with_delta(delta), request(), "subject", **SIZES),
+        retain_rows(tiny, replace(request(), behaviour=Refuse(" No.")), "subject", **SIZES),
+    ]
+    assert all(other is not first for other in others)
+
+
+def test_the_last_four_are_kept(tiny: Model) -> None:
+    def rows(seed: int) -> Rows:
+        return retain_rows(tiny, request(), "subject", **{**SIZES, "generations": 0, "seed": seed})
+
+    made = [rows(seed) for seed in range(4)]
+    assert all(rows(seed) is made[seed] for seed in range(4))
+    rows(4)
+    assert len(buffer._KEPT) == 4
+    assert all(rows(seed) is made[seed] for seed in (1, 2, 3))
+    assert rows(0) is not made[0]
+
+
+def test_an_empty_buffer_is_a_sentence_and_is_not_kept(tiny: Model) -> None:
+    alone = Request(request().forget)
+    nothing = {**SIZES, "context": 0, "generations": 0}
+    with pytest.raises(WorkbenchError, match="The retain buffer is empty"):
+        retain_rows(tiny, alone, "subject", **nothing)
+    assert not buffer._KEPT
+
+
+def asked() -> Request:
+    """Two wordings that are the same up to the subject, and one that is not."""
+
+    def fact(name: str) -> Fact:
+        first, *others = (form.format(name) for form in FORMS)
+        return Fact(name, first, " French", relation="tongue", statements=tuple(others))
+
+    return Request(FactSet((fact("Ada Brook"),)), FactSet(tuple(fact(n) for n in NAMES)))
+
+
+def moments(model: Model, rows: Rows) -> dict[str, torch.Tensor]:
+    """Sum weight * key * key^T of an MLP and an attention, in float64."""
+    out = {}
+    for component in (Component(1, "mlp"), Component(2, "attn")):
+        writer = model.structure.writer(component)
+        stream = Stream(model, rows, [component.layer])
+        total = torch.zeros(())
+        for keys, weights in stream.keys(model.fork().hf, writer):
+            x = keys.double()
+            total = total + x.T @ (weights.double()[:, None] * x)
+        out[str(component)] = total
+    return out
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_merged_sequences_weigh_what_they_weighed_apart(family_model: Model, tokens: int) -> None:
+    model, wanted = family_model, asked()
+    options = {"weight": 5.0, "context_weight": 2.0, "tokens": tokens, "seed": 0}
+    merged = confusable_rows(model, wanted, "subject", count=99, named=0, **options)
+    sequences, weights = [], []
+    for form in forms_of(wanted.forget):
+        for name in NAMES:
+            ids, at = site_rows(model, form.about(name), name, "subject", "", tokens)
+            sequences.append(ids)
+            weights.append(tuple(5.0 if i in at else 2.0 for i in range(len(ids))))
+    apart = Rows(tuple(sequences), tuple(tuple(range(len(s))) for s in sequences), tuple(weights))
+    assert len(apart.sequences) == 9 and len(merged.sequences) == 6
+    assert len(set(merged.sequences)) == 6
+    assert set(merged.sequences) == set(sequences)
+    total = sum(sum(w) for w in apart.weights)
+    assert sum(sum(w) for w in merged.weights) == pytest.approx(total)
+    for name, expected in moments(model, apart).items():
+        found = moments(model, merged)[name]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
