@@ -64,7 +64,7 @@ def main() -> None:
 
 def _controls(relations: tuple[str, ...], subjects: tuple[str, ...]) -> LocalizePlan:
     here = workspace()
-    columns = st.columns(5)
+    columns = [*st.columns(3), *st.columns(2)]
     method = columns[0].selectbox(
         "Method", list(LOCALIZERS), format_func=method_label, key="method", help=_help()
     )

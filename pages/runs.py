@@ -45,7 +45,7 @@ def main() -> None:
                 _ICONS[r.status],
                 headline(r),
                 seconds_of(r),
-                r.name,
+                r.name.rsplit("/", 1)[-1].removesuffix(".json"),
                 str(r.config.get("model", "")),
                 r.id,
             )

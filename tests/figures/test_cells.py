@@ -62,17 +62,29 @@ def marks(trace: go.Scatter) -> list[tuple[CellName, str, str, float, float]]:
     ]
 
 
+def markers(figure: go.Figure) -> list[go.Scatter]:
+    return [t for t in figure.data if t.type == "scatter"]
+
+
+def pictures(figure: go.Figure) -> list[go.Heatmap]:
+    return [t for t in figure.data if t.type == "heatmap"]
+
+
 def test_every_marker_shows_its_own_cells_score() -> None:
     where = by_role()
     figure = cell_panels(where, title="t")
-    assert len(figure.data) == 2  # heads have a picture of their own
-    seen = [m for trace in figure.data for m in marks(trace)]
+    assert len(pictures(figure)) == 2  # heads have a picture of their own
+    seen = [m for trace in markers(figure) for m in marks(trace)]
     assert len({cell for cell, *_ in seen}) == len(seen) == 18
     table = where.table.set_index(["kind", "layer", "index", "role"])
     for cell, x, y, colour, error in seen:
         row = table.loc[(cell.kind, cell.layer, cell.index, cell.role)]
         assert (x, y) == (str(cell.layer), cell.role)
         assert (colour, error) == (row["score"], row["stderr"])
+    for trace, picture in zip(markers(figure), pictures(figure), strict=True):
+        colours = {(x, y): c for _, x, y, c, _ in marks(trace)}
+        for y, row in zip(picture.y, picture.z, strict=True):
+            assert [colours[x, y] for x in picture.x] == list(row)
 
 
 def test_axes_are_in_order_and_one_scale_serves_all_panels() -> None:
@@ -81,25 +93,13 @@ def test_axes_are_in_order_and_one_scale_serves_all_panels() -> None:
     assert list(figure.layout.xaxis.categoryarray) == ["0", "1", "2"]
     scale = figure.layout.coloraxis
     assert scale.cmax == -scale.cmin == pytest.approx(2.2)
-    assert {t.marker.coloraxis for t in figure.data} == {"coloraxis"}
+    assert {t.coloraxis for t in pictures(figure)} == {"coloraxis"}
     shared = cell_panels(by_role(), title="t", limit=5.0).layout.coloraxis
     assert (shared.cmin, shared.cmax) == (-5.0, 5.0)
 
 
-def test_chosen_cells_are_outlined_and_no_others() -> None:
-    chosen = {CellName("mlp", 1, -1, "last"), CellName("resid", 0, -1, "last subject")}
-    figure = cell_panels(by_role(), title="t", chosen=chosen)
-    outlined = {
-        cell
-        for trace in figure.data
-        for (cell, *_), width in zip(marks(trace), trace.marker.line.width, strict=True)
-        if width > 0
-    }
-    assert outlined == chosen
-
-
 def test_panels_that_are_asked_for() -> None:
-    (trace,) = cell_panels(by_role(), title="t", kinds=["mlp"]).data
+    (trace,) = markers(cell_panels(by_role(), title="t", kinds=["mlp"]))
     assert {cell.kind for cell, *_ in marks(trace)} == {"mlp"}
     with pytest.raises(WorkbenchError, match="did not score 'attn'"):
         cell_panels(by_role(), title="t", kinds=["attn"])
@@ -108,7 +108,7 @@ def test_panels_that_are_asked_for() -> None:
 def test_a_single_facts_rows_are_tokens_with_their_roles() -> None:
     where = by_position()
     assert roles_of(where, "resid") == ("first subject", "middle subject", "middle subject")
-    (trace,) = cell_panels(where, title="t").data
+    (trace,) = markers(cell_panels(where, title="t"))
     seen = {(y, cell.role, cell.layer): colour for cell, _, y, colour, _ in marks(trace)}
     assert len(seen) == 6
     assert seen["2 C", "middle subject", 1] == pytest.approx(0.8)
@@ -133,7 +133,7 @@ def test_heads_at_one_role_by_hand() -> None:
 @pytest.mark.parametrize("which", [(0, 1), (1, 3)])
 def test_every_head_carries_its_own_number(which: tuple[int, ...]) -> None:
     figure = head_cells(found(heads(which)), "last")
-    seen = marks(figure.data[0])
+    seen = marks(markers(figure)[0])
     assert len(seen) == 6 and "last token" in figure.layout.title.text
     for cell, x, y, colour, _ in seen:
         assert (cell.kind, cell.role) == ("head", "last")

@@ -110,7 +110,7 @@ def test_differences_by_hand(store: RunStore) -> None:
         "setting settings.weight": ("30", "5"),
         "setting settings.rank": ("", "4"),
         "setting deltas": ("[]", "['a']"),
-        "acc_f": ("1", "0.3333"),
+        "acc_f": ("1", "0.333333"),
         "mcq_f": ("", "0.25"),
     }
 

@@ -156,7 +156,8 @@ def retain_rows(
         WorkbenchError: there is nothing in it.
     """
     sizes = (confusable, named, confusable_weight, context, generations, chats, context_weight)
-    key = (model.fingerprint, request.fingerprint, site, *sizes, tokens, seed)
+    chat = model.tokenizer.chat_template
+    key = (model.fingerprint, chat, request.fingerprint, site, *sizes, tokens, seed)
     if key in _KEPT:
         return _KEPT[key]
     weights = {"context_weight": context_weight, "seed": seed}

@@ -84,7 +84,7 @@ def make_config(name: str, settings: Mapping[str, Any]) -> Any:
 
 def _typed(key: str, value: Any, default: Any) -> Any:
     """Read a written value as the type of its default; `rank` alone may be none."""
-    if value is None or value == "none":
+    if default is None and (value is None or value == "none"):
         return None
     kind = int if default is None else type(default)
     try:

@@ -1,4 +1,4 @@
-"""A localization as cells that can be clicked: the same picture as the heatmaps, in square markers.
+"""A localization as cells that can be clicked: the heatmaps, with a marker on each cell.
 
 A heatmap tells a browser page nothing about what is selected on it, markers do. Each marker carries
 its cell (kind, layer, head, token role), which `cells_of` reads back from a selection.
@@ -6,7 +6,7 @@ its cell (kind, layer, head, token role), which `cells_of` reads back from a sel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,6 @@ def cell_panels(
     title: str,
     kinds: Sequence[str] | None = None,
     limit: float | None = None,
-    chosen: Iterable[CellName] = (),
 ) -> go.Figure:
     """Draw every kind of cells side by side on one colour scale, symmetric about 0.
 
@@ -52,7 +51,6 @@ def cell_panels(
         title: of the figure.
         kinds: panels to draw; by default all but heads.
         limit: end of the colour scale, to share it with another figure.
-        chosen: cells to outline.
     """
     grids = [grid_of(localization, kind) for kind in kinds] if kinds else grids_of(localization)
     figure = make_subplots(
@@ -61,13 +59,13 @@ def cell_panels(
         horizontal_spacing=0.03,
         subplot_titles=[kind_label(g.kind) for g in grids],
     )
-    marked = set(chosen)
     for i, grid in enumerate(grids, start=1):
         names = [
             [CellName(grid.kind, layer, -1, role) for layer in grid.layers]
             for role in roles_of(localization, grid.kind)
         ]
-        figure.add_trace(_squares(grid, names, len(grids), marked), row=1, col=i)
+        for trace in _squares(grid, names, len(grids)):
+            figure.add_trace(trace, row=1, col=i)
         layers = [str(layer) for layer in grid.layers]
         figure.update_xaxes(categoryorder="array", categoryarray=layers, row=1, col=i)
         figure.update_yaxes(categoryorder="array", categoryarray=list(grid.rows), row=1, col=i)
@@ -87,7 +85,7 @@ def head_cells(localization: Localization, role: str, *, limit: float | None = N
         [CellName("head", layer, int(row.removeprefix("head ")), role) for layer in grid.layers]
         for row in grid.rows
     ]
-    figure = go.Figure(_squares(grid, names, 1, set()))
+    figure = go.Figure(_squares(grid, names, 1))
     end = limit or common_limit([grid])
     _lay_out(figure, end)
     title = f"Heads at the {role} token"
@@ -95,10 +93,10 @@ def head_cells(localization: Localization, role: str, *, limit: float | None = N
 
 
 def _squares(
-    grid: Grid, names: Sequence[Sequence[CellName]], panels: int, marked: set[CellName]
-) -> go.Scatter:
-    """Draw one marker a cell; `names` has the shape of the grid."""
-    xs, ys, colours, cells, widths = [], [], [], [], []
+    grid: Grid, names: Sequence[Sequence[CellName]], panels: int
+) -> list[go.Heatmap | go.Scatter]:
+    """Draw the cells, and a marker on each; `names` has the shape of the grid."""
+    xs, ys, colours, cells = [], [], [], []
     for r, row in enumerate(grid.rows):
         for c, layer in enumerate(grid.layers):
             name = names[r][c]
@@ -107,26 +105,33 @@ def _squares(
             colours.append(float(grid.score[r, c]))
             error = float(grid.stderr[r, c])
             cells.append([name.kind, name.layer, name.index, name.role, error])
-            widths.append(2 if name in marked else 0)
-    size = max(5, min(24, 0.9 * _WIDTH / panels / max(len(grid.layers), 1)))
-    return go.Scatter(
-        x=xs,
-        y=ys,
-        mode="markers",
-        marker={
-            "symbol": "square",
-            "size": size,
-            "color": colours,
-            "coloraxis": "coloraxis",
-            "line": {"width": widths, "color": INK},
-        },
-        customdata=cells,
-        hovertemplate=(
-            f"{kind_label(grid.kind)}<br>layer %{{x}}, %{{y}}<br><b>%{{marker.color:.3f}}</b> "
-            "± %{customdata[4]:.3f} (standard error)<extra></extra>"
+    size = max(8, min(24, 0.9 * _WIDTH / panels / max(len(grid.layers), 1)))
+    # The heatmap fits its cells to the page; what can be clicked are the unseen markers on it.
+    unseen = {"marker": {"opacity": 0}}
+    return [
+        go.Heatmap(
+            z=grid.score,
+            x=[str(layer) for layer in grid.layers],
+            y=list(grid.rows),
+            coloraxis="coloraxis",
+            xgap=2,
+            ygap=2,
+            hoverinfo="skip",
         ),
-        unselected={"marker": {"opacity": 0.45}},
-    )
+        go.Scatter(
+            x=xs,
+            y=ys,
+            mode="markers",
+            marker={"symbol": "square", "size": size, "color": colours, "opacity": 0},
+            customdata=cells,
+            hovertemplate=(
+                f"{kind_label(grid.kind)}<br>layer %{{x}}, %{{y}}<br><b>%{{marker.color:.3f}}</b> "
+                "± %{customdata[4]:.3f} (standard error)<extra></extra>"
+            ),
+            selected=unseen,
+            unselected=unseen,
+        ),
+    ]
 
 
 def _lay_out(figure: go.Figure, end: float) -> None:

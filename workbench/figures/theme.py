@@ -11,7 +11,7 @@ from plotly import graph_objects as go
 
 DIVERGING = ("#0b4f8a", "#6ba3cf", "#f4f3ef", "#efa052", "#a8480a")
 BASE_COLOUR, EDITED_COLOUR = "#6ba3cf", "#d9771c"
-INK = "#5f6673"  # readable on white and on a dark page
+INK = "#757d8b"  # readable on white and on a dark page
 
 _KINDS = {
     "resid": "Residual stream",

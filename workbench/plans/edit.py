@@ -94,6 +94,8 @@ class EditPlan(Plan):
                 continue
             if site not in SITES:
                 raise unknown_name("site", site, SITES)
+            if key == "at":
+                raise WorkbenchError(f"{written} makes no sense; give the site's own settings.")
             typed = getattr(make_config(self.method, {key: value}), key)
             out.setdefault(site, {})[key] = typed
         return out

@@ -59,7 +59,7 @@ def differences(a: RunRecord, b: RunRecord) -> pd.DataFrame:
 def _written(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _flat(

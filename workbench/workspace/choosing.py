@@ -30,7 +30,9 @@ def with_cells(workspace: Workspace, cells: Iterable[CellName]) -> tuple[Workspa
         if cell.kind == "resid":
             left += 1
             continue
-        component = Component(cell.layer, cell.kind, cell.index)  # type: ignore[arg-type]
+        summed = cell.kind == "head" and cell.index < 0  # all heads of a layer are its attention
+        kind = "attn" if summed else cell.kind
+        component = Component(cell.layer, kind, cell.index)  # type: ignore[arg-type]
         workspace = workspace.adding(site_of(cell.role), [component])
     return workspace, left
 

@@ -142,7 +142,7 @@ class Workspace:
             query.get("model", default.model),
             query.get("facts", default.request),
             selection,
-            tuple(edits),
+            tuple({e.run: e for e in edits}.values()),
             query.get("run", ""),
         )
 
