@@ -18,7 +18,7 @@ from workbench.localize.localization import Localization
 from workbench.localize.metrics import METRICS
 from workbench.localize.registry import LOCALIZERS
 from workbench.localize.sites import recall_sites
-from workbench.models.components import Component, ComponentSet
+from workbench.models.components import Component
 from workbench.plans import LocalizePlan, plan_of, run_localize
 from workbench.plans.localize import CORRUPTIONS
 from workbench.store.run import RunRecord
@@ -27,6 +27,7 @@ from workbench.workspace.choosing import by_site, with_cells
 from parts import show
 from parts.background import finished, start
 from parts.state import base, keep, request, say, store, workspace
+from parts.tray import tray
 
 _DEFAULT = "automatic"
 _CORRUPTION_WORDS = {"noise": "noise on its tokens", "replace": "another subject's tokens"}
@@ -59,7 +60,7 @@ def main() -> None:
     else:
         _result(here.trace)
     st.divider()
-    _tray()
+    tray()
 
 
 def _controls(relations: tuple[str, ...], subjects: tuple[str, ...]) -> LocalizePlan:
@@ -299,40 +300,6 @@ def _choose(found: Localization, how: str, value: float) -> None:
         ranked = found.choose(**{options[how]: number})
         keep(replace(workspace(), selection=by_site(found, ranked)))
     st.rerun()
-
-
-def _tray() -> None:
-    """Show the selection: components, their share of the parameters, and a way to write it."""
-    st.subheader("Chosen components")
-    here = workspace()
-    structure = base().structure
-    whole = structure.n_parameters(structure.everything)
-    for site, words in zip(
-        SITES, ("at the subject's tokens", "where the answer is read out"), strict=True
-    ):
-        chosen = here.selection.get(site)
-        text, share, clear = st.columns([4, 2, 1], vertical_alignment="bottom")
-        written = text.text_input(
-            f"{site.capitalize()} site: {words}",
-            value=str(chosen or ""),
-            key=f"tray {site} {chosen or ''}",
-            placeholder='such as "mlp.1-3, head.4.0"',
-        )
-        if written != str(chosen or ""):
-            new = ComponentSet.parse(written) if written.strip() else ComponentSet()
-            structure.check(new)
-            keep(here.selected(site, new))
-            st.rerun()
-        if chosen:
-            n = structure.n_parameters(chosen)
-            share.markdown(f"{n:,} parameters, {n / whole:.1%} of MLPs and attentions")
-            if clear.button("Clear", key=f"clear {site}"):
-                keep(here.selected(site, ComponentSet()))
-                st.rerun()
-    if here.selection:
-        st.page_link("edit_test.py", label="Edit these", icon=":material/arrow_forward:")
-    else:
-        show.empty("Click cells above, or write components, to choose what to edit.")
 
 
 main()

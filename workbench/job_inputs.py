@@ -86,8 +86,10 @@ def job_settings(request: str, *, seed: int = 0) -> JobSettings:
     """Return the settings of a job on a named request or a request file.
 
     A pretrained model spreads recall over many layers, each of which does little: it is traced in
-    windows, without those that reach the first layer, and its edit is spread as well. Its refusal
-    has to be told from every other answer it can give, hence the conversations.
+    windows, without those that reach the first layer, and its edit is spread as well. Where it
+    looks the subject up, little is asked, so that others keep their answers; what is left of the
+    fact, it refuses. The refusal has to be told from every other answer it can give, hence the
+    conversations.
     """
     settings = JobSettings(
         corruption=Noise(samples=3, seed=seed), stamp=StampConfig(seed=seed), seed=seed
@@ -97,15 +99,20 @@ def job_settings(request: str, *, seed: int = 0) -> JobSettings:
     stamp = replace(
         settings.stamp,
         spread=True,
-        weight=10.0,
+        weight=1.0,
         confusable=500,
-        named=240,
+        named=330,
         confusable_weight=10.0,
         context=40,
-        generations=32,
-        chats=32,
     )
-    answer = {"weight": 30.0, "confusable": 240, "named": 120, "chats": 160}
+    answer = {
+        "target": "logits",
+        "margin": 9.0,
+        "weight": 20.0,
+        "confusable": 240,
+        "named": 120,
+        "chats": 200,
+    }
     return replace(settings, window=5, first=3, stamp=stamp, per_site={"answer": answer})
 
 

@@ -1,7 +1,7 @@
 """The app in a real Chromium: a newcomer's path, coming back, and what a crash leaves.
 
-Times are printed, not asserted (`pytest -s`). Screenshots of every page, in both widths and both
-themes, go to WORKBENCH_SCREENSHOTS, or to the test's own folder.
+Times are printed on standard error, not asserted. Screenshots of every page, in both widths and
+both themes, go to WORKBENCH_SCREENSHOTS, or to the test's own folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ PAGES = ("", "browse", "localize", "edit_test", "export", "runs")
 
 
 def timed(label: str, start: float) -> None:
-    print(f"\n{label}: {time.perf_counter() - start:.2f} s", end="")
+    seconds = time.perf_counter() - start
+    print(f"\n{label}: {seconds:.2f} s", file=sys.__stderr__, flush=True)  # past all capturing
 
 
 def free_port() -> int:
