@@ -181,7 +181,7 @@ def _strength() -> None:
     with one.container(border=True):
         st.caption("Base")
         st.text(before or "(nothing)")
-    with two.container(border=True):
+    with two.container(border=True, key="watched"):
         st.caption("Edited")
         show.answer_change(before, after)
 

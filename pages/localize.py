@@ -12,13 +12,14 @@ from workbench.edit.stamp import SITES
 from workbench.errors import WorkbenchError
 from workbench.figures.cells import cell_panels, cells_of, head_cells
 from workbench.figures.theme import kind_label, method_label
+from workbench.job_inputs import job_settings
 from workbench.localize.agreement import agreement
 from workbench.localize.controls import random_components
 from workbench.localize.localization import Localization
 from workbench.localize.metrics import METRICS
 from workbench.localize.registry import LOCALIZERS
 from workbench.localize.sites import recall_sites
-from workbench.models.components import Component
+from workbench.models.components import Component, ComponentSet
 from workbench.plans import LocalizePlan, plan_of, run_localize
 from workbench.plans.localize import CORRUPTIONS
 from workbench.store.run import RunRecord
@@ -103,10 +104,10 @@ def _controls(relations: tuple[str, ...], subjects: tuple[str, ...]) -> Localize
             "Layers restored together",
             1,
             15,
-            1,
+            job_settings(here.request).window,
             disabled=method != "causal_tracing",
             help="MLPs and attentions of this many layers in a row.",
-            key="window",
+            key=f"window {here.request}",
         )
         seed = more[3].number_input("Seed", 0, 10_000, 0, key="seed")
     plan = LocalizePlan(
@@ -288,9 +289,14 @@ def _widgets(found: Localization) -> None:
 _WAYS = ("recall sites", "parameter budget", "count", "threshold", "random of that budget")
 
 
+def _sites(found: Localization, share: float) -> dict[Site, ComponentSet]:
+    first = job_settings(workspace().request).first
+    return recall_sites(found, share=max(share, 0.01), first=first)
+
+
 def _choose(found: Localization, how: str, value: float) -> None:
     if how == "recall sites":
-        keep(replace(workspace(), selection=recall_sites(found, share=max(value, 0.01))))
+        keep(replace(workspace(), selection=_sites(found, value)))
     elif how == "random of that budget":
         chosen = random_components(base().structure, value, seed=int(found.config.get("seed", 0)))
         keep(replace(workspace(), selection={"subject": chosen}))

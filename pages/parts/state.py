@@ -41,8 +41,9 @@ def workspace() -> Workspace:
 
 
 def keep(new: Workspace) -> None:
-    """Replace the workspace."""
+    """Replace the workspace, and what the address says of it."""
     st.session_state["workspace"] = new
+    st.query_params.from_dict(new.to_query())
 
 
 def choose_model(name: str) -> None:
