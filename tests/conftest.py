@@ -114,3 +114,12 @@ def family_model(request: pytest.FixtureRequest) -> Model:
 def tiny() -> Model:
     """One tiny model."""
     return make_model("qwen2")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the times that tests noted; none of them is asserted."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, text in getattr(report, "user_properties", ()):
+                if name == "timed":
+                    terminalreporter.write_line(str(text))

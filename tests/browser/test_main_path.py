@@ -1,7 +1,7 @@
 """The app in a real Chromium: a newcomer's path, coming back, and what a crash leaves.
 
-Times are printed on standard error, not asserted. Screenshots of every page, in both widths and
-both themes, go to WORKBENCH_SCREENSHOTS, or to the test's own folder.
+Times are printed at the end of the tests, not asserted. Screenshots of every page, in both widths
+and themes, go to WORKBENCH_SCREENSHOTS, or to the test's own folder.
 """
 
 from __future__ import annotations
@@ -34,9 +34,14 @@ WAIT = 120_000  # milliseconds
 PAGES = ("", "browse", "localize", "edit_test", "export", "runs")
 
 
-def timed(label: str, start: float) -> None:
-    seconds = time.perf_counter() - start
-    print(f"\n{label}: {seconds:.2f} s", file=sys.__stderr__, flush=True)  # past all capturing
+@pytest.fixture
+def timed(record_property):
+    """Note a time; all of them are printed when the tests are over."""
+
+    def note(label: str, start: float) -> None:
+        record_property("timed", f"{label}: {time.perf_counter() - start:.2f} s")
+
+    return note
 
 
 def free_port() -> int:
@@ -145,7 +150,7 @@ def no_fault(page) -> None:
     assert page.get_by_test_id("stException").count() == 0
 
 
-def test_from_a_fact_to_a_verified_checkpoint(server, chromium, eight_facts, tmp_path):
+def test_from_a_fact_to_a_verified_checkpoint(server, chromium, eight_facts, tmp_path, timed):
     with tab(chromium) as page:
         page.goto(server.url)
         page.get_by_role("heading", name="Ask the model").wait_for()
@@ -296,7 +301,7 @@ def test_a_run_whose_server_was_killed_is_marked_interrupted(server, chromium):
         no_fault(page)
 
 
-def test_work_is_stopped_at_once(server, chromium):
+def test_work_is_stopped_at_once(server, chromium, timed):
     with tab(chromium) as page:
         page.goto(f"{server.url}/localize?facts=athletes-40")
         page.get_by_role("button", name="Localize").wait_for()
