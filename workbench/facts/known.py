@@ -28,9 +28,11 @@ class Known:
             WorkbenchError: there are none.
         """
         if not self.known:
+            n = len(self.unknown)
+            which = "does not know this fact" if n == 1 else f"knows none of the {n} facts"
             raise WorkbenchError(
-                f"The model knows none of the {len(self.unknown)} facts, so there is nothing to "
-                "find or remove; check the prompts' form, or choose facts that it answers."
+                f"The model {which}, so there is nothing to find or remove; check the prompts' "
+                "form, or choose facts that it answers."
             )
         return self.known
 
