@@ -121,5 +121,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, text in getattr(report, "user_properties", ()):
-                if name == "timed":
+                if name == "timed" and report.when == "call":
                     terminalreporter.write_line(str(text))

@@ -180,5 +180,5 @@ def test_wrong_settings_get_a_sentence(tiny: Model) -> None:
         causal_tracing(tiny, facts, kinds=())
     with pytest.raises(WorkbenchError, match="metric"):
         causal_tracing(tiny, facts, metric="probabilty")
-    with pytest.raises(WorkbenchError, match="knows none"):
+    with pytest.raises(WorkbenchError, match="does not know this fact"):
         causal_tracing(tiny, FactSet((Fact("Carl Dorn", "Carl Dorn plays", " qqqq"),)))

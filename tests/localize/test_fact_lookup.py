@@ -127,5 +127,5 @@ def test_one_relation_at_a_time(planted):
 
 def test_what_no_probe_reads_is_said(planted):
     """Labels the model gives but that follow no rule of the stream."""
-    with pytest.raises(WorkbenchError, match="knows none"):
+    with pytest.raises(WorkbenchError, match="does not know this fact"):
         fact_lookup(planted, FactSet((Fact("01", "01", "q", relation="parity"),)))

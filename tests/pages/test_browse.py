@@ -178,7 +178,7 @@ def test_a_prompt_of_ones_own_is_read_and_never_rendered(page: AppTest) -> None:
     page.text_input(key="browse own subject").set_value("**Mona**").run()
     page.button(key="find circuit").click()
     wait(page, lambda: bool(page.error))
-    assert "knows none" in page.error[0].value
+    assert "does not know this fact" in page.error[0].value
     page.text_input(key="browse own wrong").set_value("handball").run()
     assert any("begin with the same token" in e.value for e in page.error)
 
