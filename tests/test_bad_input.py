@@ -138,8 +138,8 @@ def test_fact_files_that_are_wrong(work: Path, lines: list[str], words: str) -> 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"target": " \udcff".encode("utf-8", "surrogateescape").decode("latin-1")}, "does not know"),
-        ({}, "does not know"),
+        ({"target": " \udcff".encode("utf-8", "surrogateescape").decode("latin-1")}, "not know"),
+        ({}, "not know"),
         ({"prompt": "x " * 400 + FORM.format("Ada")}, "context"),
     ],
 )
