@@ -9,7 +9,6 @@ import pandas as pd
 import streamlit as st
 
 from workbench.edit.registry import METHODS
-from workbench.edit.targets import needed_sites
 from workbench.models.components import ComponentSet
 from workbench.models.text import generate
 from workbench.plans import EditPlan, run_edit
@@ -24,7 +23,7 @@ from parts.background import finished, start
 from parts.compare import answers_table, sides
 from parts.method_form import settings_form
 from parts.stack import stack_panel
-from parts.state import base, edited, keep, request, store, workspace
+from parts.state import base, edited, keep, request, sites_needed, store, workspace
 from parts.tests import measure_plan, scorecard, token_table, trace_again, weights
 
 
@@ -105,7 +104,7 @@ def _before_the_run(plan: EditPlan) -> None:
     usual = typical_seconds(store(), "edit", plan.model)
     time = f"about {max(usual, 1):.0f} s, as before" if usual else "no edit of this model yet"
     if plan.auto:
-        sites = " and ".join(needed_sites(base(), request()))
+        sites = " and ".join(sites_needed())
         st.caption(f"Causal tracing chooses MLPs of the {sites} site. Time: {time}.")
         return
     chosen = [ComponentSet.parse(t) for t in (plan.subject, plan.answer) if t]

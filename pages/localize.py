@@ -15,13 +15,13 @@ from workbench.figures.theme import kind_label, method_label
 from workbench.job_inputs import job_settings
 from workbench.localize.agreement import agreement
 from workbench.localize.controls import random_components
+from workbench.localize.corruption import CORRUPTIONS
 from workbench.localize.localization import Localization
 from workbench.localize.metrics import METRICS
 from workbench.localize.registry import LOCALIZERS
 from workbench.localize.sites import recall_sites
 from workbench.models.components import Component, ComponentSet
 from workbench.plans import LocalizePlan, plan_of, run_localize
-from workbench.plans.localize import CORRUPTIONS
 from workbench.store.run import RunRecord
 from workbench.workspace.choosing import by_site, with_cells
 
@@ -141,8 +141,8 @@ def _help() -> str:
 
 def _runs_of_model() -> list[RunRecord]:
     """Return the finished localizations of this model, newest first."""
-    found = [r for r in store().list() if r.kind == "localize" and r.status == "FINISHED"]
-    return [r for r in found[::-1] if r.config.get("model") == workspace().model]
+    found = [r for r in store().newest() if r.kind == "localize" and r.status == "FINISHED"]
+    return [r for r in found if r.config.get("model") == workspace().model]
 
 
 def _run_words(record: RunRecord) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from workbench.errors import WorkbenchError
 from workbench.facts.choosing import forgetting, keeping
-from workbench.facts.fact import Fact, FactSet, Request
+from workbench.facts.fact import Fact, Request
 from workbench.facts.prompts import chat
 from workbench.facts.readers import read_facts_leniently
 from workbench.facts.request_files import request_names
@@ -233,13 +233,9 @@ def _from_file(wanted: Request) -> None:
         st.text("\n".join(problems[:5]))
     with st.container(horizontal=True):
         if st.button("Forget them", key="upload forget", type="primary"):
-            _take(_merged(wanted, read.facts, forget=True))
+            _take(forgetting(wanted, read.facts))
         if st.button("Keep them", key="upload keep"):
-            _take(_merged(wanted, read.facts, forget=False))
-
-
-def _merged(wanted: Request, facts: FactSet, *, forget: bool) -> Request:
-    return forgetting(wanted, facts) if forget else keeping(wanted, facts)
+            _take(keeping(wanted, read.facts))
 
 
 def _ask(can_chat: bool, wanted: Request) -> None:

@@ -32,7 +32,7 @@ _ICONS = {
 def main() -> None:
     """Draw the page."""
     st.title("Runs")
-    records = store().list()[::-1]
+    records = list(store().newest())
     if not records:
         show.empty("Nothing was run yet.", "localize.py", "Localize some facts")
         return

@@ -11,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers that share the cores must not
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -27,6 +28,10 @@ from transformers import (
 )
 
 from workbench.models.model import Model
+
+# Time limits on a shared machine fail for reasons that are none of the code's.
+settings.register_profile("workbench", deadline=None)
+settings.load_profile("workbench")
 
 VOCAB = 384
 TEXT = [

@@ -15,10 +15,10 @@ from typing import Any
 from workbench.edit.buffer import Site
 from workbench.edit.stamp import StampConfig
 from workbench.errors import WorkbenchError
-from workbench.facts.capitals import capital_statements, capitals, invented_countries
+from workbench.facts.capitals import capital_wordings, capitals, invented_countries
 from workbench.facts.everyday import everyday_questions
 from workbench.facts.fact import FactSet, Refuse, Request
-from workbench.facts.known import split_known
+from workbench.facts.known import known_wordings, split_known
 from workbench.facts.readers import parse_json, read_text
 from workbench.facts.request_files import load_request, request_names
 from workbench.localize.corruption import Corruption, Noise
@@ -139,7 +139,10 @@ def job_inputs(
         WorkbenchError: there is no such request, or the model knows too little for it.
     """
     request = request_for(model, name, seed=seed, progress=progress)
-    own, kept = (to_trace(name, part, seed) for part in (request.forget, request.retain))
+    own, kept = (
+        to_trace(model, name, part, seed=seed, progress=progress)
+        for part in (request.forget, request.retain)
+    )
     own = draw(own, most, seed)
     pool = kept.where(lambda fact: fact.relation in own.relations)
     return JobInputs(
@@ -151,12 +154,18 @@ def job_inputs(
     )
 
 
-def to_trace(name: str, facts: FactSet, seed: int = 0) -> FactSet:
+def to_trace(
+    model: Model, name: str, facts: FactSet, *, seed: int = 0, progress: Progress = SILENT
+) -> FactSet:
     """Return a request's facts in the form to trace them.
 
-    The first token of a chat answer is the same for all capitals, that of a statement is not.
+    The first token of a chat answer is the same for all capitals, so each is traced in the first
+    wording that the model continues with the name alone.
     """
-    return capital_statements(seed=seed).about(facts.subjects) if name == CAPITALS else facts
+    if name != CAPITALS:
+        return facts
+    wordings = capital_wordings(model, seed=seed)
+    return known_wordings(model, [w.about(facts.subjects) for w in wordings], progress=progress)
 
 
 def default_request(model: str) -> str:

@@ -26,11 +26,6 @@ def start(key: str, label: str, run: Callable[[Progress], Any]) -> None:
     works()[key] = Work(label, run)
 
 
-def busy() -> bool:
-    """Whether anything is running."""
-    return any(work.running for work in works().values())
-
-
 def finished(key: str) -> Any:
     """Take the result of finished work, once; None if there is none.
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet
 from workbench.facts.readers import write_facts
-from workbench.localize.circuit import CORRUPTIONS, faithfulness
+from workbench.localize.circuit import faithfulness
 from workbench.localize.circuit_graph import Circuit
+from workbench.localize.corruption import CORRUPTIONS
 from workbench.localize.metrics import METRICS
 from workbench.models.paths import cache_dir
 from workbench.plans import CircuitPlan, plan_of, run_circuit
 from workbench.progress import SILENT, Progress
+from workbench.recent import remember
 from workbench.store.run import RunRecord
 from workbench.store.timing import typical_seconds
 
 from parts import show
 from parts.background import start
-from parts.looking import Look, facts
-from parts.state import base, request, request_named, store, workspace
+from parts.looking import Look
+from parts.state import base, facts_to_trace, request, request_named, store, workspace
 
+T = TypeVar("T")
 EDGES = 100  # kept unless the user says otherwise
 _LIVE = 6e7  # parameters times facts up to which a circuit is measured while a slider moves
 _AUTOMATIC = "automatic"
@@ -38,7 +42,8 @@ def controls(look: Look) -> CircuitPlan | None:
             "lost. Name the prompt's subject above to find it."
         )
         return None
-    alike = facts().where(lambda f: f.relation == asked.relation) if not asked.own else FactSet()
+    found = FactSet() if asked.own else facts_to_trace()
+    alike = found.where(lambda fact: fact.relation == asked.relation)
     scopes = {"one": "this fact only"}
     if len(alike) > 1:
         scopes["relation"] = f"all {len(alike)} facts to forget of the relation {asked.relation}"
@@ -127,7 +132,7 @@ def shown_run() -> RunRecord | None:
     """Let the user choose among the circuits of this model; the one found last is shown first."""
     records = {
         r.id: r
-        for r in store().list()[::-1]
+        for r in store().newest()
         if r.kind == "circuit"
         and r.status == "FINISHED"
         and r.config.get("model") == workspace().model
@@ -222,10 +227,6 @@ def _stored(record: RunRecord) -> list[dict[str, float]]:
         return []  # measured again
 
 
-def _once(shelf: str, key: str, make: Any) -> Any:
-    kept: dict[str, Any] = st.session_state.setdefault(shelf, {})
-    if key not in kept:
-        while len(kept) >= 4:
-            kept.pop(next(iter(kept)))
-        kept[key] = make()
-    return kept[key]
+def _once(shelf: str, key: str, make: Callable[[], T]) -> T:
+    kept: dict[str, T] = st.session_state.setdefault(shelf, {})
+    return remember(kept, key, make, most=4)

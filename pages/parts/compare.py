@@ -10,6 +10,7 @@ import streamlit as st
 from workbench.facts.fact import Fact
 from workbench.models.model import Model
 from workbench.models.text import generate
+from workbench.recent import remember
 
 from parts.show import diff_html
 from parts.state import request, stack, workspace
@@ -23,6 +24,7 @@ _KINDS = {
     "a prompt of your own": "own",
 }
 _ROWS = 12
+_TABLES = 8  # of answers that stay at hand
 _STYLE = (
     "<style>.wb td,.wb th{text-align:left;vertical-align:top;padding:6px 14px 6px 0;"
     "border-bottom:1px solid rgba(127,127,127,.25);white-space:pre-wrap}.wb{width:100%;"
@@ -101,10 +103,8 @@ def _pairs(fact: Fact, kind: str) -> list[tuple[str, str]]:
 
 def _answers(side: Side, prompts: tuple[str, ...]) -> list[str]:
     """Ask once, and keep the last few tables of this session."""
-    cache = st.session_state.setdefault("answers", {})
+    kept: dict[object, list[str]] = st.session_state.setdefault("answers", {})
     key = (workspace().model, side.key, prompts)
-    if key not in cache:
-        while len(cache) >= 8:
-            cache.pop(next(iter(cache)))
-        cache[key] = generate(side.model, prompts, max_new_tokens=20)
-    return cache[key]
+    return remember(
+        kept, key, lambda: generate(side.model, prompts, max_new_tokens=20), most=_TABLES
+    )

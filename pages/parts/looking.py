@@ -12,16 +12,16 @@ import streamlit as st
 
 from workbench.edit.buffer import Site
 from workbench.errors import WorkbenchError
-from workbench.facts.fact import Fact, FactSet
+from workbench.facts.fact import Fact
 from workbench.facts.prompts import tokenize
 from workbench.figures.tokens import shown
-from workbench.job_inputs import to_trace
 from workbench.localize.logit_lens import LogitLens, logit_lens
 from workbench.models.model import Model
+from workbench.recent import remember
 from workbench.workspace.choosing import site_of
 
 from parts import show
-from parts.state import base, edited, request, workspace
+from parts.state import base, edited, facts_to_trace, workspace
 
 T = TypeVar("T")
 _KEPT = 200  # readings of this session that stay at hand
@@ -98,11 +98,7 @@ class Look:
         """Return a reading; each is made once and the latest stay at hand."""
         kept: dict[Any, Any] = st.session_state.setdefault("readings", {})
         key = (workspace().model, self.edits, self.question, what)
-        if key not in kept:
-            while len(kept) >= _KEPT:
-                kept.pop(next(iter(kept)))
-            kept[key] = make(self.model)
-        return kept[key]
+        return remember(kept, key, lambda: make(self.model), most=_KEPT)
 
 
 def guarded(draw: Callable[..., None]) -> Callable[..., None]:
@@ -151,13 +147,8 @@ def look() -> Look | None:
     return Look(asked, edited() if with_edits else base(), edits, roles)
 
 
-def facts() -> FactSet:
-    """Return the facts to forget, in the form in which they are looked at."""
-    return to_trace(workspace().request, request().forget)
-
-
 def _of_request() -> Question:
-    found = facts()
+    found = facts_to_trace()
     kept = st.session_state.get("browse kept fact", ("", ""))
     subject, prompt = st.columns([1, 2])
     subjects = list(found.subjects)
@@ -180,7 +171,7 @@ def _of_request() -> Question:
 
 def _own() -> Question | None:
     """Read a prompt of the user's own; what was written stays when the page is left."""
-    first = facts()[0]
+    first = facts_to_trace()[0]
     kept = st.session_state.setdefault(
         "browse kept own", {"prompt": first.prompt, "answer": "", "wrong": "", "subject": ""}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -39,29 +40,29 @@ def chart(
     event = st.plotly_chart(figure, key=key, theme=None, width="stretch", config=config, **options)
     with st.container(horizontal=True, horizontal_alignment="right", gap="small"):
         if table is not None:
-            st.download_button(
-                "CSV",
-                lambda: table.to_csv(index=False),
-                f"{key.replace(' ', '-')}.csv",
-                "text/csv",
-                key=f"csv {key}",
-                type="tertiary",
-                icon=":material/download:",
-                on_click="ignore",
-                help="The exact numbers of this picture.",
-            )
-        st.download_button(
-            "HTML",
+            about = "The exact numbers of this picture."
+            _download("csv", lambda: table.to_csv(index=False), key, about)
+        _download(
+            "html",
             lambda: figure.to_html(include_plotlyjs=True),
-            f"{key.replace(' ', '-')}.html",
-            "text/html",
-            key=f"html {key}",
-            type="tertiary",
-            icon=":material/download:",
-            on_click="ignore",
-            help="The picture as a page of its own. The camera on the picture saves a PNG.",
+            key,
+            "The picture as a page of its own. The camera on the picture saves a PNG.",
         )
     return event if select else {}  # type: ignore[return-value]
+
+
+def _download(form: str, make: Callable[[], str], key: str, about: str) -> None:
+    st.download_button(
+        form.upper(),
+        make,
+        f"{key.replace(' ', '-')}.{form}",
+        f"text/{form}",
+        key=f"{form} {key}",
+        type="tertiary",
+        icon=":material/download:",
+        on_click="ignore",
+        help=about,
+    )
 
 
 def copy_plan(plan: Plan, key: str) -> None:

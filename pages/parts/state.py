@@ -10,13 +10,16 @@ from typing import Any, cast
 
 import streamlit as st
 
+from workbench.edit.buffer import Site
+from workbench.edit.targets import needed_sites
 from workbench.errors import WorkbenchError
-from workbench.facts.fact import Request
-from workbench.job_inputs import default_request, request_for
+from workbench.facts.fact import FactSet, Request
+from workbench.job_inputs import default_request, request_for, to_trace
 from workbench.models.load import load
 from workbench.models.model import Model
+from workbench.recent import remember
 from workbench.store.store import RunStore
-from workbench.workspace import Workspace, edited_model
+from workbench.workspace import StackedEdit, Workspace, edited_model
 
 from parts.background import needed
 
@@ -58,7 +61,7 @@ def say(text: str) -> None:
     st.session_state["notice"] = text
 
 
-@st.cache_resource(show_spinner=False, max_entries=_KEPT_MODELS)
+@st.cache_resource(show_spinner=False)
 def _shelf() -> dict[str, Model]:
     """Return the loaded models of all sessions, by name."""
     return {}
@@ -67,17 +70,15 @@ def _shelf() -> dict[str, Model]:
 def base() -> Model:
     """Return this session's fork of the base model; shows progress while it is loaded."""
     name = workspace().model
-    mine = st.session_state.setdefault("models", {})
-    if name not in mine:
-        shelf = _shelf()
-        if name not in shelf:
-            loaded = needed(f"load {name}", f"Loading {name}", lambda p: load(name, progress=p))
-            while len(shelf) >= _KEPT_MODELS:
-                shelf.pop(next(iter(shelf)))
-            shelf[name] = loaded
-        mine.clear()
-        mine[name] = shelf[name].fork()
-    return cast(Model, mine[name])
+    mine: dict[str, Model] = st.session_state.setdefault("models", {})
+    return remember(mine, name, lambda: _loaded(name).fork(), most=1)
+
+
+def _loaded(name: str) -> Model:
+    def load_it() -> Model:
+        return needed(f"load {name}", f"Loading {name}", lambda p: load(name, progress=p))
+
+    return remember(_shelf(), name, load_it, most=_KEPT_MODELS)
 
 
 def edited() -> Model:
@@ -87,42 +88,55 @@ def edited() -> Model:
 
 def stack(edits: tuple[tuple[str, float], ...]) -> Model:
     """Return the base with some runs' edits at some strengths; the last two stay at hand."""
-    from workbench.workspace import StackedEdit
-
     model = base()
-    cache: dict[Any, Model] = st.session_state.setdefault("edited", {})
-    key = (workspace().model, edits)
     if not edits:
         return model
-    if key not in cache:
-        made = edited_model(model, [StackedEdit(run, run, s) for run, s in edits], store())
-        while len(cache) >= 2:
-            cache.pop(next(iter(cache)))
-        cache[key] = made
-    return cache[key]
+    kept: dict[Any, Model] = st.session_state.setdefault("edited", {})
+    stacked = [StackedEdit(run, run, strength) for run, strength in edits]
+    key = (workspace().model, edits)
+    return remember(kept, key, lambda: edited_model(model, stacked, store()), most=2)
 
 
-@st.cache_resource(show_spinner=False, max_entries=_KEPT_REQUESTS)
+@st.cache_resource(show_spinner=False)
 def _requests() -> dict[tuple[str, str], Request]:
+    """Return the requests of all sessions, by model and name."""
     return {}
 
 
 def request() -> Request:
     """Return the workspace's request; shows progress while a model is asked what it knows."""
-    here = workspace()
-    return request_named(here.request)
+    return request_named(workspace().request)
 
 
 def request_named(name: str) -> Request:
     """Return a request by its name or file, for the workspace's model."""
     model = base()
-    read = _requests()
-    key = (model.fingerprint, name)
-    if key not in read:
+
+    def read() -> Request:
         fork = model.fork()
-        read[key] = needed(
-            f"request {name}",
-            f"Reading the request {name}",
-            lambda p: request_for(fork, name, progress=p),
+        label = f"Reading the request {name}"
+        return needed(f"request {name}", label, lambda p: request_for(fork, name, progress=p))
+
+    return remember(_requests(), (model.fingerprint, name), read, most=_KEPT_REQUESTS)
+
+
+def sites_needed() -> tuple[Site, ...]:
+    """Return the sites that the request's behaviour needs; the model is asked once."""
+    kept: dict[Any, tuple[Site, ...]] = st.session_state.setdefault("sites needed", {})
+    model, wanted = base(), request()
+    key = (model.fingerprint, wanted.fingerprint)
+    return remember(kept, key, lambda: needed_sites(model, wanted), most=_KEPT_REQUESTS)
+
+
+def facts_to_trace() -> FactSet:
+    """Return the facts to forget in the form in which they are looked at."""
+    kept: dict[Any, FactSet] = st.session_state.setdefault("facts to trace", {})
+    model, name, wanted = base(), workspace().request, request()
+
+    def ask() -> FactSet:
+        fork, label = model.fork(), f"Finding the wordings of {name}"
+        return needed(
+            f"wordings {name}", label, lambda p: to_trace(fork, name, wanted.forget, progress=p)
         )
-    return read[key]
+
+    return remember(kept, (model.fingerprint, wanted.fingerprint), ask, most=_KEPT_REQUESTS)

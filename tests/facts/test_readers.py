@@ -12,9 +12,7 @@ from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Probe
 from workbench.facts.readers import read_facts, read_facts_leniently, write_facts
 
-RELAXED = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FIELDS = {f for f in Fact.__dataclass_fields__}
 GOOD = {"subject": "France", "prompt": "The capital of France is", "target": " Paris"}
 

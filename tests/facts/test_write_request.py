@@ -12,9 +12,7 @@ from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Probe, Refuse, Replace, Request
 from workbench.facts.request_files import load_request, write_request
 
-RELAXED = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 words = st.text(min_size=1, max_size=8).filter(lambda s: bool(s.strip()))
 
 

@@ -74,6 +74,12 @@ def test_fork_shares_parameters_but_no_modules(tiny):
     assert all(fork.parameters[n] is p for n, p in tiny.parameters.items())
 
 
+def test_fork_has_the_fingerprint_of_its_parameters():
+    model = make_model("gpt2")
+    before, known = model.fork(), model.fingerprint
+    assert before.fingerprint == known == model.fork().fingerprint
+
+
 def test_fingerprint_depends_on_every_parameter():
     assert make_model("gpt2").fingerprint == make_model("gpt2").fingerprint
     assert make_model("gpt2").fingerprint != make_model("gpt2", seed=1).fingerprint

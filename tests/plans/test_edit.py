@@ -15,23 +15,12 @@ from workbench.errors import WorkbenchError
 from workbench.facts.request_files import load_request
 from workbench.job_inputs import job_settings
 from workbench.models.components import ComponentSet
-from workbench.models.load import load
 from workbench.models.model import Model
 from workbench.plans import EditPlan, plan_of, run_edit
 from workbench.plans.edit import suggested_settings
 from workbench.store.store import RunStore
 
 SMALL = {"counterparts": 3, "confusable": 20, "context": 4, "generations": 2}
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load(tiny_folder())
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "runs")
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from workbench.facts.request_files import load_request
 from workbench.localize.causal_tracing import causal_tracing
 from workbench.localize.corruption import Noise, Replacement
 from workbench.localize.localization import Localization
-from workbench.models.load import load
 from workbench.models.model import Model
 from workbench.plans import LocalizePlan, plan_of, run_localize
 from workbench.store.store import RunStore
@@ -24,11 +23,6 @@ from workbench.store.store import RunStore
 @pytest.fixture(autouse=True)
 def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_RUNS", str(tmp_path / "runs"))
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load(tiny_folder())
 
 
 def test_a_run_is_the_localizers_own_result(model: Model, tmp_path: Path) -> None:

@@ -13,18 +13,12 @@ from workbench.errors import WorkbenchError
 from workbench.facts.request_files import load_request
 from workbench.measure.scorecard import measure
 from workbench.models.delta import Dense, Origin, WeightDelta
-from workbench.models.load import load
 from workbench.models.model import Model
 from workbench.plans import MeasurePlan, plan_of, run_measure
 from workbench.plans import measure as plans_measure
 from workbench.store.store import RunStore
 
 NEUTRAL = ("The capital of France is Paris.",)
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load(tiny_folder())
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from workbench.plans import (
 )
 from workbench.plans.plan import apply_deltas, load_deltas, options
 
-FAST = settings(max_examples=40, deadline=None)
+FAST = settings(max_examples=40)
 
 # What a user may type, quotes and spaces included; files as they are written without detours.
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1).filter(

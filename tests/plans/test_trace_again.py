@@ -6,26 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny_files import request_file, tiny_folder
+from tiny_files import request_file
 
 from workbench.errors import WorkbenchError
 from workbench.facts.request_files import load_request
 from workbench.models.delta import Dense, Origin, WeightDelta
-from workbench.models.load import load
 from workbench.models.model import Model
 from workbench.plans import LocalizePlan, run_localize
 from workbench.plans.trace_again import run_trace_again
 from workbench.store.store import RunStore
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load(tiny_folder())
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "runs")
 
 
 @pytest.mark.parametrize("given", [{}, {"samples": 2, "seed": 3, "window": 3}])

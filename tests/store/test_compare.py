@@ -125,7 +125,7 @@ names = st.text(max_size=4)
 configs = st.dictionaries(names, values | st.dictionaries(names, values, max_size=3), max_size=4)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(a=configs, b=configs)
 def test_a_run_does_not_differ_from_itself_and_turning_swaps_the_sides(
     a: dict[str, Any], b: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

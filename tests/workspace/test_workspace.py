@@ -21,7 +21,7 @@ from workbench.store.store import RunStore
 from workbench.workspace import StackedEdit, Workspace, edited_model
 from workbench.workspace.workspace import delta_files, deltas_of
 
-FAST = settings(max_examples=50, deadline=None)
+FAST = settings(max_examples=50)
 runs = st.from_regex(r"[A-Za-z0-9][\w.-]{0,20}", fullmatch=True)
 strengths = st.integers(0, 150).map(lambda n: n / 100)
 edits = st.builds(StackedEdit, runs, runs, strengths, st.booleans(), st.booleans())

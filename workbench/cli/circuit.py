@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.console import (
+    FactsFile,
     Json,
+    MetricName,
     ModelName,
+    Most,
     Overwrite,
+    Relation,
     RequestName,
+    Samples,
     Seed,
+    SubjectName,
     check_output,
     columns,
     emit,
@@ -27,7 +33,7 @@ _SHOWN = 12
 
 def circuit(
     model: ModelName,
-    facts: Annotated[Path | None, typer.Option(help="A fact file to look at.")] = None,
+    facts: FactsFile = None,
     request: RequestName | None = None,
     edges: Annotated[int, typer.Option(min=1, help="Edges to keep.")] = 100,
     steps: Annotated[int, typer.Option(min=1, help="Gradients along the path.")] = 5,
@@ -35,15 +41,11 @@ def circuit(
     corruption: Annotated[
         str, typer.Option(help="How the subject is lost: noise or replace.")
     ] = "replace",
-    samples: Annotated[int | None, typer.Option(min=1, help="Corrupted samples per fact.")] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="What is measured, such as probability.")
-    ] = None,
-    relation: Annotated[str | None, typer.Option(help="Only facts of this relation.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Only facts about this subject.")] = None,
-    most: Annotated[
-        int, typer.Option(min=1, help="Most facts to look at, drawn by the seed.")
-    ] = 48,
+    samples: Samples = None,
+    metric: MetricName = None,
+    relation: Relation = None,
+    subject: SubjectName = None,
+    most: Most = 48,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file for the kept circuit.")] = None,
     overwrite: Overwrite = False,

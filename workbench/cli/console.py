@@ -28,6 +28,12 @@ RequestName = Annotated[
     str, typer.Option(help="A bundled request's name, capitals, or a request file.")
 ]
 Deltas = Annotated[list[Path] | None, typer.Option(help="A delta file to apply; may be repeated.")]
+FactsFile = Annotated[Path | None, typer.Option(help="A fact file to look at.")]
+Samples = Annotated[int | None, typer.Option(min=1, help="Corrupted samples per fact.")]
+MetricName = Annotated[str | None, typer.Option(help="What is measured, such as probability.")]
+Relation = Annotated[str | None, typer.Option(help="Only facts of this relation.")]
+SubjectName = Annotated[str | None, typer.Option(help="Only facts about this subject.")]
+Most = Annotated[int, typer.Option(min=1, help="Most facts to look at, drawn by the seed.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 

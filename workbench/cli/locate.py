@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.console import (
+    FactsFile,
     Json,
+    MetricName,
     ModelName,
+    Most,
     Overwrite,
+    Relation,
     RequestName,
+    Samples,
     Seed,
+    SubjectName,
     check_folder,
     columns,
     emit,
@@ -25,22 +31,18 @@ if TYPE_CHECKING:
 
 def localize(
     model: ModelName,
-    facts: Annotated[Path | None, typer.Option(help="A fact file to localize.")] = None,
+    facts: FactsFile = None,
     request: RequestName | None = None,
     method: Annotated[str, typer.Option(help="The localizer.")] = "causal_tracing",
     corruption: Annotated[
         str | None, typer.Option(help="How the subject is lost: noise or replace.")
     ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Corrupted samples per fact.")] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="What is measured, such as probability.")
-    ] = None,
+    samples: Samples = None,
+    metric: MetricName = None,
     window: Annotated[int | None, typer.Option(help="Layers restored together.")] = None,
-    relation: Annotated[str | None, typer.Option(help="Only facts of this relation.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Only facts about this subject.")] = None,
-    most: Annotated[
-        int, typer.Option(min=1, help="Most facts to look at, drawn by the seed.")
-    ] = 48,
+    relation: Relation = None,
+    subject: SubjectName = None,
+    most: Most = 48,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the table and pictures.")] = None,
     overwrite: Overwrite = False,

@@ -25,6 +25,7 @@ from workbench.facts.prompts import subject_tokens
 from workbench.localize.sites import SiteName
 from workbench.models.model import Model
 from workbench.models.text import decode, encode, generate
+from workbench.recent import remember
 
 Site = SiteName
 
@@ -158,32 +159,31 @@ def retain_rows(
     sizes = (confusable, named, confusable_weight, context, generations, chats, context_weight)
     chat = model.tokenizer.chat_template
     key = (model.fingerprint, chat, request.fingerprint, site, *sizes, tokens, seed)
-    if key in _KEPT:
-        return _KEPT[key]
     weights = {"context_weight": context_weight, "seed": seed}
-    rows = confusable_rows(
-        model,
-        request,
-        site,
-        count=confusable,
-        named=named,
-        weight=confusable_weight,
-        tokens=tokens,
-        **weights,
-    )
-    rows += context_rows(
-        model, request, count=context, generations=generations, weight=context_weight, seed=seed
-    )
-    rows += chat_rows(model, request, site, count=chats, weight=confusable_weight, **weights)
-    if not len(rows):
-        raise WorkbenchError(
-            "The retain buffer is empty; give the request facts to retain, or let the model make "
-            "up texts (generations > 0)."
+
+    def make() -> Rows:
+        rows = confusable_rows(
+            model,
+            request,
+            site,
+            count=confusable,
+            named=named,
+            weight=confusable_weight,
+            tokens=tokens,
+            **weights,
         )
-    for old in list(_KEPT)[: max(len(_KEPT) + 1 - _MOST_KEPT, 0)]:
-        _KEPT.pop(old, None)
-    _KEPT[key] = rows
-    return rows
+        rows += context_rows(
+            model, request, count=context, generations=generations, weight=context_weight, seed=seed
+        )
+        rows += chat_rows(model, request, site, count=chats, weight=confusable_weight, **weights)
+        if not len(rows):
+            raise WorkbenchError(
+                "The retain buffer is empty; give the request facts to retain, or let the model "
+                "make up texts (generations > 0)."
+            )
+        return rows
+
+    return remember(_KEPT, key, make, most=_MOST_KEPT)
 
 
 def confusable_rows(

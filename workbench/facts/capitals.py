@@ -3,7 +3,8 @@
 In chat form the target is the sentence "The capital of France is Paris", the way instruction-tuned
 models answer, and the field `answer` is the name alone: an answer in other words is right if it
 holds the name. In statement form the target is the name: its first token tells capitals apart, so
-that is the form to localize on.
+that is the form to localize on. A chat model may know a capital in one wording and not in another,
+so there are several.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 
 from workbench.facts.fact import Fact, FactSet
@@ -27,6 +28,7 @@ QUESTIONS = (
     "Name the capital city of {c}.",
 )
 STATEMENTS = ("The capital of {c} is", "The capital city of {c} is")
+ANSWERS = ("The capital is", "The capital city is")  # how an answer in chat form may begin
 _STARTS = ("Bal", "Cor", "Dren", "Fal", "Gor", "Kes", "Lor", "Mor", "Nav", "Quel", "Tam", "Vos")
 _MIDDLES = ("ab", "en", "ist", "or", "um", "av", "ed", "il")
 _ENDS = ("onia", "land", "istan", "ovia", "era", "ua")
@@ -86,6 +88,25 @@ def capital_statements(*, seed: int = 0) -> FactSet:
     """Return every capital as a statement to continue, for models with and without a chat form."""
     every = countries()
     return FactSet(tuple(_statement_fact(c, _choices(c, every, seed)) for c in every))
+
+
+def capital_wordings(model: Model, *, seed: int = 0) -> tuple[FactSet, ...]:
+    """Return every capital in all wordings whose target is the name alone, statements first.
+
+    Behind the statements stands, for a model with a chat form, its answer already begun.
+    """
+    every = countries()
+    plain = capital_statements(seed=seed)
+
+    def reworded(prompts: Sequence[str]) -> FactSet:
+        facts = zip(plain, prompts, strict=True)
+        return FactSet(tuple(replace(f, prompt=p, paraphrases=(), statements=()) for f, p in facts))
+
+    out = [plain, *(reworded([c.fill(s) for c in every]) for s in STATEMENTS[1:])]
+    if model.tokenizer.chat_template:
+        asked = [chat(model, c.fill(QUESTIONS[0])) for c in every]
+        out += [reworded([question + answer for question in asked]) for answer in ANSWERS]
+    return tuple(out)
 
 
 def invented_countries(model: Model, n: int = 24, *, seed: int = 0) -> FactSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,4 +59,24 @@ def split_known(model: Model, facts: FactSet, *, progress: Progress = SILENT) ->
     pairs: list[tuple[Fact, bool]] = list(zip(facts, right, strict=True))
     return Known(
         FactSet(tuple(f for f, ok in pairs if ok)), FactSet(tuple(f for f, ok in pairs if not ok))
+    )
+
+
+def known_wordings(
+    model: Model, wordings: Sequence[FactSet], *, progress: Progress = SILENT
+) -> FactSet:
+    """Return each subject's first fact that the model knows; its first one if it knows none.
+
+    Args:
+        model: the model that is asked.
+        wordings: the same facts in other words, the preferred wording first.
+        progress: where to report.
+    """
+    every = FactSet(tuple({f.key: f for wording in wordings for f in wording}.values()))
+    known = {f.key for f in split_known(model, every, progress=progress).known}
+    of: dict[str, list[Fact]] = {}
+    for fact in every:
+        of.setdefault(fact.subject, []).append(fact)
+    return FactSet(
+        tuple(next((f for f in facts if f.key in known), facts[0]) for facts in of.values())
     )

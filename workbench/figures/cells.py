@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from plotly import graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures.grids import Grid, common_limit, grid_of, grids_of, head_grid, roles_of
-from workbench.figures.theme import INK, colour_scale, kind_label, style
+from workbench.figures.grids import Grid, grid_of, grids_of, head_grid, roles_of
+from workbench.figures.theme import kind_label, style
+from workbench.figures.traces import axes, height, panels
 from workbench.localize.localization import Localization
 
-_ROW, _WIDTH = 30, 860  # pixels of a row, and of all panels on a small screen
+_WIDTH = 860  # pixels of all panels on a small screen
 
 
 @dataclass(frozen=True, order=True)
@@ -53,12 +53,7 @@ def cell_panels(
         limit: end of the colour scale, to share it with another figure.
     """
     grids = [grid_of(localization, kind) for kind in kinds] if kinds else grids_of(localization)
-    figure = make_subplots(
-        cols=len(grids),
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        subplot_titles=[kind_label(g.kind) for g in grids],
-    )
+    figure = panels(grids)
     for i, grid in enumerate(grids, start=1):
         names = [
             [CellName(grid.kind, layer, -1, role) for layer in grid.layers]
@@ -69,9 +64,7 @@ def cell_panels(
         layers = [str(layer) for layer in grid.layers]
         figure.update_xaxes(categoryorder="array", categoryarray=layers, row=1, col=i)
         figure.update_yaxes(categoryorder="array", categoryarray=list(grid.rows), row=1, col=i)
-    figure.update_annotations(font={"size": 13, "color": INK})
-    _lay_out(figure, limit or common_limit(grids))
-    return style(figure, title=title, height=150 + _ROW * max(len(g.rows) for g in grids))
+    return _finish(figure, grids, title, limit)
 
 
 def head_cells(localization: Localization, role: str, *, limit: float | None = None) -> go.Figure:
@@ -86,10 +79,14 @@ def head_cells(localization: Localization, role: str, *, limit: float | None = N
         for row in grid.rows
     ]
     figure = go.Figure(_squares(grid, names, 1))
-    end = limit or common_limit([grid])
-    _lay_out(figure, end)
-    title = f"Heads at the {role} token"
-    return style(figure, title=title, height=150 + _ROW * len(grid.rows))
+    return _finish(figure, [grid], f"Heads at the {role} token", limit)
+
+
+def _finish(figure: go.Figure, grids: Sequence[Grid], title: str, limit: float | None) -> go.Figure:
+    axes(figure, grids, limit)
+    figure.update_xaxes(automargin=True)
+    figure.update_layout(showlegend=False)
+    return style(figure, title=title, height=height(grids))
 
 
 def _squares(
@@ -132,22 +129,6 @@ def _squares(
             unselected=unseen,
         ),
     ]
-
-
-def _lay_out(figure: go.Figure, end: float) -> None:
-    figure.update_xaxes(
-        title_text="layer", type="category", showgrid=False, zeroline=False, automargin=True
-    )
-    figure.update_yaxes(autorange="reversed", type="category", showgrid=False, automargin=True)
-    figure.update_layout(
-        showlegend=False,
-        coloraxis={
-            "colorscale": colour_scale(),
-            "cmin": -end,
-            "cmax": end,
-            "colorbar": {"title": {"text": "effect"}, "thickness": 12, "outlinewidth": 0},
-        },
-    )
 
 
 def cells_of(event: Mapping[str, Any] | None) -> tuple[CellName, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
@@ -28,25 +30,19 @@ def trace_heatmap(
     """
     grid = grid_of(localization, kind)
     figure = go.Figure(_heatmap(grid))
-    _axes(figure, [grid], limit)
+    axes(figure, [grid], limit)
     title = f"{_title(localization)}: {kind_label(kind)}"
-    return style(figure, title=title, height=_height([grid]))
+    return style(figure, title=title, height=height([grid]))
 
 
 def trace_panels(localization: Localization, *, limit: float | None = None) -> go.Figure:
     """Draw every kind of cells side by side on one colour scale, symmetric about 0."""
     grids = grids_of(localization)
-    figure = make_subplots(
-        cols=len(grids),
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        subplot_titles=[kind_label(g.kind) for g in grids],
-    )
+    figure = panels(grids)
     for i, grid in enumerate(grids, start=1):
         figure.add_trace(_heatmap(grid), row=1, col=i)
-    figure.update_annotations(font={"size": 13, "color": INK})
-    _axes(figure, grids, limit)
-    return style(figure, title=_title(localization), height=_height(grids))
+    axes(figure, grids, limit)
+    return style(figure, title=_title(localization), height=height(grids))
 
 
 def head_heatmap(
@@ -62,9 +58,9 @@ def head_heatmap(
     chosen = role or best
     grid = head_grid(localization, chosen)
     figure = go.Figure(_heatmap(grid))
-    _axes(figure, [grid], limit)
+    axes(figure, [grid], limit)
     title = f"{_title(localization)}: heads at the {chosen} token"
-    return style(figure, title=title, height=_height([grid]))
+    return style(figure, title=title, height=height([grid]))
 
 
 def _title(localization: Localization) -> str:
@@ -89,7 +85,19 @@ def _heatmap(grid: Grid) -> go.Heatmap:
     )
 
 
-def _axes(figure: go.Figure, grids: list[Grid], limit: float | None) -> None:
+def panels(grids: Sequence[Grid]) -> go.Figure:
+    """Begin a figure with one panel a grid, side by side."""
+    figure = make_subplots(
+        cols=len(grids),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        subplot_titles=[kind_label(g.kind) for g in grids],
+    )
+    return figure.update_annotations(font={"size": 13, "color": INK})
+
+
+def axes(figure: go.Figure, grids: Sequence[Grid], limit: float | None) -> None:
+    """Lay layers out from left to right and rows downwards, on one symmetric colour scale."""
     end = limit or common_limit(grids)
     figure.update_xaxes(title_text="layer", type="category", showgrid=False, zeroline=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False, automargin=True)
@@ -103,5 +111,6 @@ def _axes(figure: go.Figure, grids: list[Grid], limit: float | None) -> None:
     )
 
 
-def _height(grids: list[Grid]) -> int:
+def height(grids: Sequence[Grid]) -> int:
+    """Return the pixels that the rows need."""
     return 150 + _ROW * max(len(g.rows) for g in grids)

@@ -50,7 +50,7 @@ from workbench.localize.localization import (
     Localization,
     summarise,
 )
-from workbench.localize.metrics import Metric, metric_named
+from workbench.localize.metrics import Metric, default_metric, metric_named
 from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
 
@@ -99,7 +99,7 @@ def attribution_patching(
             f"Exact patching exchanges a head's output, not its {heads}; leave out verify or heads."
         )
     used = split_known(model, facts, progress=progress).require()
-    chosen = metric or ("logit_difference" if all(f.foil for f in used) else "probability")
+    chosen = metric or default_metric(used)
     pairs = corruption.pairs(model, used)
     effects = attribute(
         model,

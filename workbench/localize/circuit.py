@@ -24,7 +24,7 @@ length go together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 
@@ -38,17 +38,22 @@ from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet
 from workbench.facts.known import split_known
 from workbench.localize.circuit_graph import EDGE_COLUMNS, Circuit
-from workbench.localize.corruption import Corruption, Noise, Pair, Replacement, left_out
+from workbench.localize.corruption import (
+    Corruption,
+    Pair,
+    Replacement,
+    corruption_named,
+    left_out,
+)
 from workbench.localize.edges import ablate_edges, drive, path_reader_gradients
 from workbench.localize.gradients import Group, groups
-from workbench.localize.metrics import Metric, metric_named
+from workbench.localize.metrics import Metric, default_metric, metric_named
 from workbench.localize.runs import before, stream_of
 from workbench.localize.wiring import Graph, Wiring, not_wired, wire
 from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
 
 _REPLACEMENT = Replacement()
-CORRUPTIONS: Mapping[str, Callable[..., Corruption]] = {"noise": Noise, "replace": Replacement}
 _MAX_VALUES = 1 << 25  # of one tensor over nodes, tokens and the stream's width
 
 
@@ -83,7 +88,7 @@ def circuit(
     if steps < 1:
         raise WorkbenchError("Edges are scored from at least one step; set steps to 1 or more.")
     used = split_known(model, facts, progress=progress).require()
-    chosen = metric or ("logit_difference" if all(f.foil for f in used) else "probability")
+    chosen = metric or default_metric(used)
     read, pairs = metric_named(chosen), corruption.pairs(model, used)
     wiring = _wired(model, heads)
     rows: list[Tensor] = [torch.empty(0)] * len(pairs)
@@ -161,7 +166,7 @@ def faithfulness(
     """
     used = split_known(model, facts, progress=progress).require()
     settings = dict(circuit.config["corruption"])
-    pairs = CORRUPTIONS[settings.pop("name")](**settings).pairs(model, used)
+    pairs = corruption_named(settings.pop("name"))(**settings).pairs(model, used)
     metric = metric_named(circuit.config["metric"])
     wiring = _wired(model, bool(circuit.config["heads"]))
     pruned = [circuit.pruned(edges=n) for n in n_edges]

@@ -8,7 +8,7 @@ not (Zhang & Nanda 2023, arXiv 2309.16042, sec. 3).
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import FactSet
 from workbench.facts.prompts import Prompt, tokenize
 from workbench.models.model import Model
@@ -143,6 +143,21 @@ class Replacement:
 
 
 Corruption = Noise | Replacement
+CORRUPTIONS: Mapping[str, type[Noise] | type[Replacement]] = {
+    "noise": Noise,
+    "replace": Replacement,
+}
+
+
+def corruption_named(name: str) -> type[Noise] | type[Replacement]:
+    """Look a corruption up.
+
+    Raises:
+        WorkbenchError: there is none of this name.
+    """
+    if name not in CORRUPTIONS:
+        raise unknown_name("corruption", name, CORRUPTIONS)
+    return CORRUPTIONS[name]
 
 
 def left_out(facts: FactSet, pairs: Sequence[Pair]) -> tuple[str, ...]:

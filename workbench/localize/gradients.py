@@ -26,6 +26,7 @@ HOOKS: Mapping[CellKind, str] = {
     "head": "blocks.{}.attn.o.hook_in",
     "resid": "blocks.{}.hook_resid_post",
 }
+EMBEDDING = "blocks.0.hook_resid_pre"
 States = dict[str, Tensor]
 
 

@@ -33,13 +33,12 @@ from workbench.facts.fact import FactSet
 from workbench.facts.known import split_known
 from workbench.facts.prompts import Prompt, continuation, group_by_length, stack, tokenize
 from workbench.localize.corruption import distinguish
-from workbench.localize.gradients import States, node_names, run
+from workbench.localize.gradients import EMBEDDING, States, node_names, run
 from workbench.localize.localization import Cell, FactEffects, Localization, summarise
 from workbench.models.model import Model
 from workbench.models.text import encode, final_norm, unembed
 from workbench.progress import SILENT, Progress
 
-_EMBEDDING = "blocks.0.hook_resid_pre"
 Linear = Callable[[Tensor], Tensor]
 
 
@@ -139,7 +138,7 @@ def _direct(model: Model, prompts: Sequence[Prompt]) -> list[dict[Any, Tensor]]:
     ids = stack(prompts, range(len(prompts))).to(model.device)
     kinds = ("mlp", "attn")
     final = node_names(model, ["resid"])[-1]
-    names = [*node_names(model, kinds), _EMBEDDING, final]
+    names = [*node_names(model, kinds), EMBEDDING, final]
     _, states = run(model, model.hf.get_input_embeddings()(ids), names)
     last: States = {n: s[:, -1].double() for n, s in states.items()}
     foils = [p.foil[0] if p.foil else None for p in prompts]
@@ -156,7 +155,7 @@ def _direct(model: Model, prompts: Sequence[Prompt]) -> list[dict[Any, Tensor]]:
             for kind in kinds
             for layer, name in enumerate(node_names(model, [kind]))
         }
-        part |= {"embedding": share[_EMBEDDING][row], "constant": constant[row]}
+        part |= {"embedding": share[EMBEDDING][row], "constant": constant[row]}
         part["whole"] = share[final][row] + constant[row]
         out.append(part)
     return out

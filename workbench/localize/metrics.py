@@ -6,13 +6,14 @@ components that lower it (Zhang & Nanda 2023, arXiv 2309.16042, sec. 4).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError, unknown_name
+from workbench.facts.fact import Fact
 
 Metric = Callable[
     [Float[Tensor, "batch vocab"], Int[Tensor, " batch"], Int[Tensor, " batch"] | None],
@@ -61,6 +62,14 @@ METRICS: dict[str, Metric] = {
     "log_probability": log_probability,
     "logit_difference": logit_difference,
 }
+
+
+def default_metric(facts: Iterable[Fact]) -> str:
+    """Return the metric to use unless one is asked for.
+
+    The logit difference if all facts have foils, else the probability.
+    """
+    return "logit_difference" if all(f.foil is not None for f in facts) else "probability"
 
 
 def metric_named(name: str) -> Metric:

@@ -15,7 +15,7 @@ from workbench.facts.known import split_known
 from workbench.localize.cone import Direction, Variant, patch_effects
 from workbench.localize.corruption import Corruption, left_out
 from workbench.localize.localization import Localization, summarise
-from workbench.localize.metrics import metric_named
+from workbench.localize.metrics import default_metric, metric_named
 from workbench.models.model import Model
 from workbench.models.text import decode
 from workbench.progress import SILENT, Progress
@@ -35,9 +35,7 @@ def localize_cells(
 ) -> Localization:
     """Patch all variants for the facts the model knows; without a metric, take what foils allow."""
     known = split_known(model, facts, progress=progress).require()
-    if metric is None:
-        foils = all(fact.foil is not None for fact in known)
-        metric = "logit_difference" if foils else "probability"
+    metric = metric or default_metric(known)
     read, pairs = metric_named(metric), corruption.pairs(model, known)
     effects = patch_effects(
         model,

@@ -10,29 +10,28 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.facts.prompts import continuation
-from workbench.localize.gradients import States, run
+from workbench.localize.gradients import HOOKS, States, run
+from workbench.localize.localization import CellKind
 from workbench.localize.logit_lens import Linear, frozen_norm, norm_scale, readout
 from workbench.localize.wiring import HeadShare
 from workbench.models.components import Component
 from workbench.models.model import Model
 from workbench.models.text import decode, encode, final_norm
 
-EMBEDDING = "blocks.0.hook_resid_pre"
-ADDED = "blocks.{}.hook_{}_out"  # behind a norm, where there is one
 _INPUT = "blocks.{}.{}.hook_in"
 _OUTPUT = "blocks.{}.{}.hook_out"
-_MATRIX = {"attn": "attn.o", "mlp": "mlp.out"}
+_MATRIX: dict[CellKind, str] = {"attn": "attn.o", "mlp": "mlp.out"}
 
 
-def hook_names(layer: int, kind: str) -> tuple[str, str, str]:
+def hook_names(layer: int, kind: CellKind) -> tuple[str, str, str]:
     """Return the hook points of a matrix's input and output, and of what is added to the stream."""
     matrix = _MATRIX[kind]
-    return _INPUT.format(layer, matrix), _OUTPUT.format(layer, matrix), ADDED.format(layer, kind)
+    return _INPUT.format(layer, matrix), _OUTPUT.format(layer, matrix), HOOKS[kind].format(layer)
 
 
 def last_stream(model: Model) -> str:
     """Return the hook point of the stream behind the last block."""
-    return f"blocks.{model.n_layers - 1}.hook_resid_post"
+    return HOOKS["resid"].format(model.n_layers - 1)
 
 
 def states_of(model: Model, prompt: str, names: Sequence[str]) -> tuple[tuple[str, ...], States]:
@@ -124,4 +123,4 @@ def written(model: Model, part: Component, here: States) -> Float[Tensor, " d_mo
     if part.kind == "head":
         read, y, out = (here[n] for n in hook_names(part.layer, "attn"))
         return HeadShare.of(model, part.layer).split(read.flatten(2), y, out)[part.index, 0, 0]
-    return here[ADDED.format(part.layer, part.kind)][0, 0]
+    return here[HOOKS[part.kind].format(part.layer)][0, 0]

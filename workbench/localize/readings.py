@@ -21,9 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.localize.gradients import EMBEDDING, HOOKS
 from workbench.localize.reading_parts import (
-    ADDED,
-    EMBEDDING,
     check_count,
     check_position,
     final_scale,
@@ -181,7 +180,7 @@ def head_contributions(
         own = HeadShare.of(model, i).split(read.flatten(2), y, out)[:, 0, 0].double() @ vector
         heads.append(own)
         biases.append(out[0, 0].double() @ vector - own.sum())
-        mlps.append(here[ADDED.format(i, "mlp")][0, 0].double() @ vector)
+        mlps.append(here[HOOKS["mlp"].format(i)][0, 0].double() @ vector)
     embedding = float(here[EMBEDDING][0, 0].double() @ vector)
     parts = (torch.stack(x).cpu() for x in (heads, biases, mlps))
     return HeadContributions(tokens, at, target, foil, *parts, embedding, constant)
@@ -220,7 +219,7 @@ def neuron_contributions(
     vector, _ = reader(model, prompt, here, target, foil)
     activations, columns = neurons(model, layer, here)
     values = activations.double() * (columns.double() @ vector)
-    whole = here[ADDED.format(layer, "mlp")][0, 0].double() @ vector
+    whole = here[HOOKS["mlp"].format(layer)][0, 0].double() @ vector
     top = values.abs().topk(min(k, len(values))).indices.tolist()
     return NeuronContributions(
         tokens,

@@ -112,7 +112,10 @@ class Model:
 
     def fork(self) -> Model:
         """Copy the module tree, sharing every parameter, for use in another thread."""
-        return Model(share_parameters(self.hf), self.tokenizer, self.name, self.deltas)
+        copied = Model(share_parameters(self.hf), self.tokenizer, self.name, self.deltas)
+        if "fingerprint" in self.__dict__:  # the very same parameters need no second hash
+            copied.__dict__["fingerprint"] = self.fingerprint
+        return copied
 
     def with_delta(self, delta: WeightDelta) -> Model:
         """Apply an edit and return the edited model; this one stays as it is.

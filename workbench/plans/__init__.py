@@ -8,7 +8,8 @@ from workbench.plans.edit import EditPlan, run_edit
 from workbench.plans.export import ExportPlan, run_export
 from workbench.plans.localize import LocalizePlan, run_localize
 from workbench.plans.measure import MeasurePlan, run_measure
-from workbench.plans.plan import Plan, Recorded, plan_of
+from workbench.plans.plan import Plan, Recorded
+from workbench.plans.registry import plan_of
 
 __all__ = [
     "CircuitPlan",

@@ -7,53 +7,42 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from workbench.errors import WorkbenchError, unknown_name
-from workbench.facts.fact import FactSet, Request
-from workbench.localize.circuit import CORRUPTIONS, circuit, faithfulness
+from workbench.errors import WorkbenchError
+from workbench.facts.fact import Request
+from workbench.localize.circuit import circuit, faithfulness
 from workbench.localize.circuit_graph import Circuit
-from workbench.localize.corruption import Corruption
+from workbench.localize.corruption import Corruption, corruption_named
 from workbench.models.load import load
 from workbench.models.model import Model
-from workbench.plans.localize import LocalizePlan
-from workbench.plans.plan import Plan, Recorded, options
+from workbench.plans.facts import FactsPlan
+from workbench.plans.plan import Recorded, options
 from workbench.progress import SILENT, Progress
 from workbench.store.store import RunStore
 
 
 @dataclass(frozen=True)
-class CircuitPlan(Plan):
+class CircuitPlan(FactsPlan):
     """Settings of a circuit.
 
     Attributes:
         model: demo, smollm2, a folder or a hub id.
-        request: a request whose forget facts are looked at; or
-        facts: a fact file.
+        request, facts, relation, subject, most, seed: which facts; see `FactsPlan`.
         edges: edges to keep and to measure.
         steps: gradients along the path.
         heads: take attentions apart into heads.
         corruption: noise or replace; replace needs facts about several subjects.
         samples: corrupted samples per fact.
         metric: what is measured.
-        relation: only facts of this relation.
-        subject: only facts about this subject.
-        most: most facts to look at, drawn by the seed.
-        seed: of every draw.
     """
 
     KIND: ClassVar[str] = "circuit"
 
-    request: str = ""
-    facts: str = ""
     edges: int = 100
     steps: int = 5
     heads: bool = True
     corruption: str = "replace"
     samples: int | None = None
     metric: str | None = None
-    relation: str | None = None
-    subject: str | None = None
-    most: int = 48
-    seed: int = 0
 
     def arguments(self) -> list[str]:
         """Return the command's words behind `workbench circuit MODEL`."""
@@ -79,22 +68,8 @@ class CircuitPlan(Plan):
         Raises:
             WorkbenchError: no corruption of this name.
         """
-        if self.corruption not in CORRUPTIONS:
-            raise unknown_name("corruption", self.corruption, CORRUPTIONS)
         more = {"samples": self.samples} if self.samples else {}
-        return CORRUPTIONS[self.corruption](seed=self.seed, **more)
-
-    def chosen(
-        self, model: Model, request: Request | None = None, progress: Progress = SILENT
-    ) -> FactSet:
-        """Return the facts to look at, chosen as `LocalizePlan` does.
-
-        Raises:
-            WorkbenchError: none or both of request and facts, or no such relation or subject.
-        """
-        names = ("request", "facts", "relation", "subject", "most", "seed")
-        choice: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return LocalizePlan(self.model, **choice).chosen(model, request, progress)
+        return corruption_named(self.corruption)(seed=self.seed, **more)
 
 
 @dataclass(frozen=True, eq=False)

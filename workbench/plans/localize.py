@@ -6,54 +6,40 @@ import inspect
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from workbench.errors import WorkbenchError, unknown_name
-from workbench.facts.fact import FactSet, Request
-from workbench.facts.readers import read_facts
-from workbench.job_inputs import draw, request_for, to_trace
-from workbench.localize.corruption import Noise, Replacement
+from workbench.errors import unknown_name
+from workbench.facts.fact import Request
+from workbench.localize.corruption import Noise, corruption_named
 from workbench.localize.localization import Localization
 from workbench.localize.registry import LOCALIZERS, localize
 from workbench.models.load import load
 from workbench.models.model import Model
-from workbench.plans.plan import Plan, Recorded, options
+from workbench.plans.facts import FactsPlan
+from workbench.plans.plan import Recorded, options
 from workbench.progress import SILENT, Progress
 from workbench.store.store import RunStore
 
-CORRUPTIONS: dict[str, Any] = {"noise": Noise, "replace": Replacement}
-
 
 @dataclass(frozen=True)
-class LocalizePlan(Plan):
+class LocalizePlan(FactsPlan):
     """Settings of a localization; what is None stays at the localizer's own default.
 
     Attributes:
         model: demo, smollm2, a folder or a hub id.
-        request: a request whose forget facts are localized; or
-        facts: a fact file.
+        request, facts, relation, subject, most, seed: which facts; see `FactsPlan`.
         method: name of the localizer.
         corruption: noise or replace.
         samples: corrupted samples per fact.
         metric: what is measured.
         window: layers restored together.
-        relation: only facts of this relation.
-        subject: only facts about this subject.
-        most: most facts to look at, drawn by the seed.
-        seed: of every draw.
     """
 
     KIND: ClassVar[str] = "localize"
 
-    request: str = ""
-    facts: str = ""
     method: str = "causal_tracing"
     corruption: str | None = None
     samples: int | None = None
     metric: str | None = None
     window: int | None = None
-    relation: str | None = None
-    subject: str | None = None
-    most: int = 48
-    seed: int = 0
 
     def arguments(self) -> list[str]:
         """Return the command's words behind `workbench localize MODEL`."""
@@ -83,10 +69,8 @@ class LocalizePlan(Plan):
         settings: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         defaults = inspect.signature(LOCALIZERS[self.method]).parameters
         if self.corruption or self.samples:
-            if self.corruption and self.corruption not in CORRUPTIONS:
-                raise unknown_name("corruption", self.corruption, CORRUPTIONS)
             own = type(defaults["corruption"].default) if "corruption" in defaults else Noise
-            kind = CORRUPTIONS[self.corruption] if self.corruption else own
+            kind = corruption_named(self.corruption) if self.corruption else own
             more = {"samples": self.samples} if self.samples else {}
             settings["corruption"] = kind(seed=self.seed, **more)
         elif self.seed and "corruption" in defaults:
@@ -94,35 +78,6 @@ class LocalizePlan(Plan):
         elif self.seed and "seed" in defaults:
             settings["seed"] = self.seed
         return settings
-
-    def chosen(
-        self, model: Model, request: Request | None = None, progress: Progress = SILENT
-    ) -> FactSet:
-        """Return the facts to look at; the request is read unless it is given.
-
-        Raises:
-            WorkbenchError: none or both of request and facts, or no such relation or subject.
-        """
-        if bool(self.facts) == bool(self.request):
-            raise WorkbenchError(
-                "Say which facts to localize: either --facts FILE or --request NAME."
-            )
-        if self.facts:
-            found = read_facts(self.facts)
-        else:
-            request = request or request_for(model, self.request, seed=self.seed, progress=progress)
-            found = to_trace(self.request, request.forget, self.seed)
-        for kind, wanted, known in (
-            ("relation", self.relation, found.relations),
-            ("subject", self.subject, found.subjects),
-        ):
-            if wanted is not None and wanted not in known:
-                raise unknown_name(kind, wanted, known)
-        if self.relation is not None:
-            found = found.where(lambda fact: fact.relation == self.relation)
-        if self.subject is not None:
-            found = found.about([self.subject])
-        return draw(found, self.most, self.seed)
 
 
 def run_localize(

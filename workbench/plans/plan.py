@@ -83,24 +83,6 @@ class Plan:
             raise WorkbenchError(f"These are not the settings of a {cls.KIND} run.") from error
 
 
-def plan_of(kind: str, config: Mapping[str, Any]) -> Plan:
-    """Return the plan that a run of some kind was started with.
-
-    Raises:
-        WorkbenchError: runs of this kind have no plan, or the settings are not one.
-    """
-    from workbench.plans.circuit import CircuitPlan
-    from workbench.plans.edit import EditPlan
-    from workbench.plans.localize import LocalizePlan
-    from workbench.plans.measure import MeasurePlan
-
-    known: tuple[type[Plan], ...] = (LocalizePlan, CircuitPlan, EditPlan, MeasurePlan)
-    plans = {p.KIND: p for p in known}
-    if kind not in plans:
-        raise WorkbenchError(f"A run of kind {kind!r} cannot be repeated from its settings.")
-    return plans[kind].from_json(config)
-
-
 def options(**values: Any) -> list[str]:
     """Write options that are given; True is a flag, a list repeats its option."""
     out: list[str] = []

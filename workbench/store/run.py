@@ -88,7 +88,15 @@ class RunRecord:
         Raises:
             WorkbenchError: the run has none.
         """
-        return WeightDelta.load(self._artefact("delta", ".safetensors"))
+        return WeightDelta.load(self.delta_file())
+
+    def delta_file(self) -> Path:
+        """Return the file of the run's edit.
+
+        Raises:
+            WorkbenchError: the run has none.
+        """
+        return self._artefact("delta", ".safetensors")
 
     def _artefact(self, name: str, suffix: str) -> Path:
         path = self.path / (check_name(name) + suffix)

@@ -5,6 +5,7 @@ Runs never share a file, so any number of processes may write at the same time.
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import secrets
@@ -75,10 +76,11 @@ class RunStore:
 
     def list(self) -> list[RunRecord]:
         """Return every run, oldest first; unreadable ones as BROKEN."""
-        if not self.root.is_dir():
-            return []
-        folders = sorted(p for p in self.root.iterdir() if _is_run(p))
-        return [read_record(folder) for folder in folders]
+        return [read_record(folder) for folder in self._folders()]
+
+    def newest(self) -> Iterator[RunRecord]:
+        """Yield every run, newest first; one is read only when it is asked for."""
+        return (read_record(folder) for folder in reversed(self._folders()))
 
     def get(self, run_id: str) -> RunRecord:
         """Return one run.
@@ -91,7 +93,7 @@ class RunStore:
     def find(self, kind: str, config: Mapping[str, Any]) -> RunRecord | None:
         """Return the last finished run of a kind with these very settings, if there is one."""
         wanted = json.loads(json.dumps(config))
-        for record in reversed(self.list()):
+        for record in self.newest():
             if record.kind == kind and record.status == "FINISHED" and record.config == wanted:
                 return record
         return None
@@ -112,6 +114,11 @@ class RunStore:
             shutil.rmtree(hidden)
         except OSError as error:
             raise unwritable(folder, error) from error
+
+    def _folders(self) -> builtins.list[Path]:
+        if not self.root.is_dir():
+            return []
+        return sorted(p for p in self.root.iterdir() if _is_run(p))
 
     def _folder(self, run_id: str) -> Path:
         folder = self.root / check_name(run_id)

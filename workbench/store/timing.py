@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from statistics import median
 
 from workbench.store.run import RunRecord
@@ -22,10 +23,11 @@ def seconds_of(record: RunRecord) -> float | None:
 
 def typical_seconds(store: RunStore, kind: str, model: str) -> float | None:
     """Return the median time of the last ten finished runs of a kind on a model; None if none."""
-    found = [
+    found = (
         seconds
-        for record in store.list()
+        for record in store.newest()
         if record.kind == kind and record.status == "FINISHED"
         if record.config.get("model") == model and (seconds := seconds_of(record)) is not None
-    ]
-    return median(found[-10:]) if found else None
+    )
+    last = list(islice(found, 10))
+    return median(last) if last else None

@@ -185,10 +185,10 @@ def delta_files(edits: Sequence[StackedEdit], store: RunStore) -> tuple[str, ...
     out = []
     for edit in edits:
         record = store.get(edit.run)
-        delta = record.delta()
-        file = record.path / "delta.safetensors"
+        file = record.delta_file()
         if edit.strength != 1:
             file = record.path / f"delta-{edit.strength:g}.safetensors"
-            (delta * edit.strength).save(file)
+            if not file.is_file():
+                (record.delta() * edit.strength).save(file)
         out.append(str(file))
     return tuple(out)
