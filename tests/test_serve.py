@@ -12,13 +12,20 @@ from typer.testing import CliRunner
 
 from workbench.cli import app
 from workbench.cli.serve import flags
-from workbench.models.paths import browser_config, pages_dir
+from workbench.models.paths import FIRST_MODEL, browser_config, pages_dir
 
 
 def started(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, str]:
     """Return the settings that the browser application would be started with."""
     calls: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 7)
+    models: list[str] = []
+
+    def call(command: list[str], env: dict[str, str]) -> int:
+        calls.append(command)
+        models.append(env[FIRST_MODEL])
+        return 7
+
+    monkeypatch.setattr(subprocess, "call", call)
     result = CliRunner().invoke(app, ["app", *arguments])
     assert result.exit_code == 7, result.output  # the application's own code is handed on
     ((python, *words),) = calls
@@ -26,7 +33,7 @@ def started(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, str]:
     assert words[:4] == ["-m", "streamlit", "run", str(pages_dir() / "app.py")]
     settings = [word.removeprefix("--").split("=", 1) for word in words[4:]]
     assert len({key for key, _ in settings}) == len(settings)
-    return dict(settings)  # type: ignore[arg-type]
+    return {**dict(settings), "model": models[0]}  # type: ignore[arg-type]
 
 
 def test_the_bundled_settings_are_safe() -> None:
@@ -70,6 +77,11 @@ def test_what_the_user_says_goes_before_the_file(monkeypatch: pytest.MonkeyPatch
     found = started(monkeypatch, "--port", "8600", "--address", "0.0.0.0", "--no-browser")
     assert (found["server.port"], found["server.address"]) == ("8600", "0.0.0.0")
     assert found["server.headless"] == "true" and found["server.enableXsrfProtection"] == "true"
+
+
+def test_it_opens_on_the_model_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert started(monkeypatch)["model"] == "demo"
+    assert started(monkeypatch, "--model", "smollm2")["model"] == "smollm2"
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x"])

@@ -38,7 +38,7 @@ def workspace() -> Workspace:
         try:
             st.session_state["workspace"] = Workspace.from_query(dict(st.query_params))
         except WorkbenchError as error:
-            st.session_state["workspace"] = Workspace()
+            st.session_state["workspace"] = Workspace.first()
             st.session_state["notice"] = f"The address was not understood: {error}"
     return cast(Workspace, st.session_state["workspace"])
 

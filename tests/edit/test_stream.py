@@ -80,3 +80,43 @@ def test_a_stream_leaves_the_model_as_it_was(tiny):
     assert tiny.hf.forward == before
     torch.testing.assert_close(tiny.bridge(ids), tiny.hf(ids).logits, atol=1e-4, rtol=1e-4)
     assert all(not m._forward_hooks for m in tiny.hf.modules())
+
+
+@pytest.mark.parametrize(("kind", "held"), [("mlp", 1 << 26), ("mlp", 2000), ("attn", 1 << 26)])
+def test_a_change_is_carried_over_as_if_the_block_ran_again(family_model, kind, held, monkeypatch):
+    monkeypatch.setattr("workbench.edit.stream._MOST_HELD", held)  # 2000: some chunks only
+    rows = rows_of(family_model)
+    writer = family_model.structure.writer(Component(1, kind))
+    shape = family_model.parameters[writer.parameter].shape
+    change = 0.1 * torch.randn(shape, generator=torch.manual_seed(0))
+    carried, again = (Stream(family_model, rows, [1, 2], max_tokens=40) for _ in range(2))
+    hf = family_model.fork().hf
+    before = carried.observe(hf, writer)[2]
+    replace_parameter(hf, writer.parameter, hf.get_parameter(writer.parameter) + change)
+    carried.edited(hf, writer, change)
+    after = carried.after(hf)
+    assert not torch.allclose(after, before)
+    torch.testing.assert_close(after, again.after(hf), atol=1e-5, rtol=1e-4)
+    for stream in (carried, again):
+        stream.advance(hf, 2)
+    torch.testing.assert_close(carried.after(hf), again.after(hf), atol=1e-5, rtol=1e-4)
+
+
+def test_the_block_runs_again_only_where_it_must(tiny, monkeypatch):
+    hf, stream = tiny.fork().hf, Stream(tiny, rows_of(tiny), [0, 2])
+    runs = []
+    run = Stream._run
+    monkeypatch.setattr(Stream, "_run", lambda *args: runs.append(stream.layer) or run(*args))
+    chunks = len(stream._chunks)
+    writer = tiny.structure.writer(Component(0, "mlp"))
+    stream.observe(hf, writer)
+    change = torch.ones_like(hf.get_parameter(writer.parameter))
+    replace_parameter(hf, writer.parameter, hf.get_parameter(writer.parameter) + change)
+    stream.edited(hf, writer, change)
+    stream.after(hf)
+    stream.advance(hf, 1)
+    assert runs == [0] * chunks  # the change was carried over
+    stream.after(hf)
+    replace_parameter(hf, tiny.structure.writer(Component(1, "mlp")).parameter, change)
+    stream.advance(hf, 2)  # the weights are others than in the last run
+    assert runs == [0] * chunks + [1] * 2 * chunks

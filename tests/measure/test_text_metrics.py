@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from conftest import make_model
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workbench.errors import WorkbenchError
 from workbench.measure.text_metrics import (
@@ -17,6 +19,7 @@ from workbench.measure.text_metrics import (
 from workbench.models.model import Model
 from workbench.models.text import encode
 
+WORDS = st.lists(st.sampled_from(["the", "Cat", "sat", "on2", "É", "-", "cat."])).map(" ".join)
 PROMPTS = ["Ada Brook plays the sport of", "The capital of France is", "Carl"]
 TARGETS = [" tennis", " Paris", " Dorn plays golf"]
 
@@ -76,6 +79,15 @@ def test_kl_by_hand() -> None:
 def test_rouge_l_by_hand(answer: str, target: str, recall: float, f: float) -> None:
     result = rouge_l(answer, target)
     assert (result.recall, result.f) == pytest.approx((recall, f))
+
+
+@given(answer=WORDS, target=WORDS)
+def test_rouge_l_is_the_packages(answer: str, target: str) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    theirs = RougeScorer(["rougeL"], use_stemmer=False).score(target, answer)["rougeL"]
+    mine = rouge_l(answer, target)
+    assert (mine.recall, mine.f) == pytest.approx((theirs.recall, theirs.fmeasure))
 
 
 def test_a_target_that_cannot_be_made_is_refused(tiny: Model) -> None:

@@ -16,6 +16,7 @@ from workbench.facts.fact import Fact, FactSet, Request
 from workbench.models.components import Component, ComponentSet
 from workbench.models.delta import Dense, WeightDelta
 from workbench.models.model import Model
+from workbench.models.paths import FIRST_MODEL
 from workbench.plans.plan import apply_deltas, load_deltas
 from workbench.store.store import RunStore
 from workbench.workspace import StackedEdit, Workspace, edited_model
@@ -70,7 +71,14 @@ def test_an_address_by_hand() -> None:
         "run": "trace-1",
         "edits": "a*1,b*0.5*off",
     }
-    assert Workspace.from_query({}) == Workspace()
+    assert Workspace.from_query({}) == Workspace.first() == Workspace()
+
+
+def test_a_new_session_begins_on_the_model_the_app_was_opened_on(monkeypatch):
+    monkeypatch.setenv(FIRST_MODEL, "smollm2")
+    assert Workspace.from_query({}) == Workspace.first() == Workspace("smollm2", "capitals")
+    assert Workspace.from_query({"model": "demo"}) == Workspace()
+    assert Workspace.from_query({"facts": "mine.jsonl"}) == Workspace("smollm2", "mine.jsonl")
     assert Workspace.from_query({"edits": "a"}).edits == (StackedEdit("a", "edit a"),)
 
 

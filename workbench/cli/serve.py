@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.errors import WorkbenchError
-from workbench.models.paths import browser_config, pages_dir
+from workbench.models.paths import FIRST_MODEL, browser_config, pages_dir
 
 
 def serve(
@@ -21,10 +22,13 @@ def serve(
         str, typer.Option(help="The address to listen on; only this machine by default.")
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    model: Annotated[
+        str, typer.Option(help="The model to open on: demo, smollm2, a folder or a hub id.")
+    ] = "demo",
 ) -> None:
-    """Open the workbench in the browser, on the bundled model.
+    """Open the workbench in the browser, on the bundled model or another.
 
-    Example: workbench app --port 8600
+    Example: workbench app --model smollm2 --port 8600
     """
     page = pages_dir() / "app.py"
     if not page.is_file():
@@ -33,7 +37,7 @@ def serve(
     settings["server.headless"] = str(not browser).lower()
     words = [f"--{key}={value}" for key, value in settings.items()]
     command = [sys.executable, "-m", "streamlit", "run", str(page), *words]
-    raise typer.Exit(subprocess.call(command))
+    raise typer.Exit(subprocess.call(command, env={**os.environ, FIRST_MODEL: model}))
 
 
 def flags(config: Path) -> dict[str, str]:

@@ -107,10 +107,13 @@ def sample(
     starts: Sequence[Sequence[int]],
     *,
     length: int,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
     max_tokens: int = 4096,
 ) -> list[list[int]]:
-    """Continue token sequences at temperature 1, up to and including an end token."""
+    """Continue token sequences up to and including an end token.
+
+    Greedily, or with a generator by drawing at temperature 1.
+    """
     ends = end_tokens(model)
     out: list[list[int]] = [[] for _ in starts]
     for batch in batches(model, starts, max_tokens=max_tokens, side="left"):

@@ -250,8 +250,11 @@ def _stage(
             seed=config.seed,
         )
         updates[group.writer.parameter] = update
-        new = edited.get_parameter(group.writer.parameter) + update.dense().to(old.dtype)
+        change = update.dense().to(old.dtype)
+        new = edited.get_parameter(group.writer.parameter) + change
         replace_parameter(edited, group.writer.parameter, new)
+        for stream in (forget, retain):
+            stream.edited(edited, group.writer, change)
         steps.append({"site": config.at, "target": target, "layer": group.layer, **step})
     return updates, steps
 

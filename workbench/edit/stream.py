@@ -2,8 +2,9 @@
 
 A closed-form edit of several layers needs the keys of a layer as they are after the layers below it
 were edited. Running the whole model again for each layer would cost a forward pass a layer; instead
-the residual stream of every sequence is kept and only moved on: all layers together cost one pass,
-plus the edited blocks a second time.
+the residual stream of every sequence is kept and only moved on: all layers together cost one pass.
+What an edit of a matrix W adds to the stream behind its block is Delta x where nothing else of the
+block reads the matrix's output, so the block is not run again either (`edited`).
 
 Sequences are padded on the right, which a causal model never sees; the arguments a block is called
 with (position embeddings, masks) are recorded from the model itself, so no family is special here.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ class Rows:
         return self.weights or tuple((1.0,) * len(p) for p in self.picks)
 
 
+_MOST_HELD = 1 << 26  # numbers a stream keeps of what a matrix read: 256 MB of float32
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -88,6 +90,16 @@ class _Chunk:
     position: Int[Tensor, " pick"]
     weight: Float[Tensor, " pick"]
     order: Int[Tensor, " pick"]  # where each pick stands in Rows
+    run: _Run | None = None  # of the current block, if it was run
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What one run of a block gave."""
+
+    weights: tuple[Tensor, ...]  # the block's parameters at the time
+    after: Float[Tensor, "batch pos d_model"]
+    read: Float[Tensor, "batch pos d_in"] | None = None  # what the observed matrix read
 
 
 class Stream:
@@ -160,17 +172,51 @@ class Stream:
 
     @torch.no_grad()
     def _run(self, hf: nn.Module, chunk: _Chunk) -> Tensor:
+        """Run the current block and return its output."""
         name = self.structure.layers[self.layer].block
         args, kwargs = chunk.calls[name]
-        out = self._block(hf, self.layer)(chunk.hidden, *args, **kwargs)
-        return out[0] if isinstance(out, tuple) else out
+        block = self._block(hf, self.layer)
+        out = block(chunk.hidden, *args, **kwargs)
+        after = out[0] if isinstance(out, tuple) else out
+        chunk.run = _Run(tuple(block.parameters()), after)
+        return after
+
+    def _after(self, hf: nn.Module, chunk: _Chunk) -> Tensor:
+        """Return the current block's output; with the weights of the last run it is that run's."""
+        weights = self._block(hf, self.layer).parameters()
+        run = chunk.run
+        if run is not None and all(a is b for a, b in zip(run.weights, weights, strict=True)):
+            return run.after
+        return self._run(hf, chunk)
 
     def advance(self, hf: nn.Module, layer: int) -> None:
         """Move the stream on to the input of `layer`, through the weights of `hf`."""
         while self.layer < layer:
             for chunk in self._chunks:
-                chunk.hidden = self._run(hf, chunk)
+                chunk.hidden = self._after(hf, chunk)
+                chunk.run = None
             self.layer += 1
+
+    @torch.no_grad()
+    def edited(self, hf: nn.Module, writer: Writer, change: Tensor) -> None:
+        """Carry over what a change of the matrix observed last does to the current block's output.
+
+        Only the stream reads what an MLP writes, so its change is added; after any other the block
+        is run again when its output is asked for.
+
+        Args:
+            hf: the module, with the changed matrix.
+            writer: the matrix.
+            change: what was added to it, in the parameter's own layout.
+        """
+        weights = tuple(self._block(hf, self.layer).parameters())
+        matrix = change if writer.transposed else change.T
+        for chunk in self._chunks:
+            run = chunk.run
+            if run is None or run.read is None or not writer.ends_block:
+                chunk.run = None
+            else:
+                chunk.run = _Run(weights, run.after + run.read @ matrix.to(run.read))
 
     def keys(
         self, hf: nn.Module, writer: Writer
@@ -199,7 +245,7 @@ class Stream:
         """Return the stream after the current block at the picked positions, in row order."""
         out: Tensor | None = None
         for chunk in self._chunks:
-            part = self._run(hf, chunk)[chunk.row, chunk.position]
+            part = self._after(hf, chunk)[chunk.row, chunk.position]
             if out is None:
                 out = part.new_empty(self._n_picks, part.shape[-1])
             out[chunk.order] = part
@@ -219,6 +265,10 @@ class Stream:
             after = self._run(hf, chunk)
         finally:
             handle.remove()
+        assert chunk.run is not None  # it has just been run
+        held = sum(c.run.read.numel() for c in self._chunks if c.run and c.run.read is not None)
+        if held + found[0].numel() <= _MOST_HELD:
+            chunk.run = replace(chunk.run, read=found[0])
         x, y = (t[chunk.row, chunk.position] for t in found)
         return (x, y), after[chunk.row, chunk.position]
 

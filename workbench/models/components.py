@@ -208,6 +208,11 @@ class Writer:
         """Module path of the linear map."""
         return self.parameter.rpartition(".")[0]
 
+    @property
+    def ends_block(self) -> bool:
+        """Whether its output is added to the residual stream as it is, and read by nothing else."""
+        return ".mlp." in self.input_hook and self.post_norm is None
+
 
 @dataclass(frozen=True)
 class _Matrix:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+FIRST_MODEL = "WORKBENCH_MODEL"  # the variable that names the model the browser app opens on
 
 
 def data_dir() -> Path:

@@ -6,6 +6,7 @@ by their runs. So it can be written into an address, and opened again after a re
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -14,9 +15,11 @@ from typing import Any
 from workbench.edit.buffer import Site
 from workbench.edit.stamp import SITES
 from workbench.errors import WorkbenchError
+from workbench.job_inputs import default_request
 from workbench.models.components import Component, ComponentSet
 from workbench.models.delta import WeightDelta
 from workbench.models.model import Model
+from workbench.models.paths import FIRST_MODEL
 from workbench.plans.plan import apply_deltas
 from workbench.store.store import RunStore
 
@@ -129,18 +132,25 @@ class Workspace:
         return {key: value for key, value in query.items() if value}
 
     @staticmethod
+    def first() -> Workspace:
+        """Return the workspace of a new session: on the model that the app was opened on."""
+        model = os.environ.get(FIRST_MODEL) or Workspace.model
+        return Workspace(model, default_request(model))
+
+    @staticmethod
     def from_query(query: Mapping[str, str]) -> Workspace:
-        """Read what `to_query` wrote; what is missing stays at its default.
+        """Read what `to_query` wrote; what is missing stays as in a new session.
 
         Raises:
             WorkbenchError: components or edits cannot be read.
         """
-        default = Workspace()
+        first = Workspace.first()
+        model = query.get("model", first.model)
         selection = {s: ComponentSet.parse(query[s]) for s in SITES if query.get(s)}
         edits = [_stacked(text) for text in query.get("edits", "").split(",") if text]
         return Workspace(
-            query.get("model", default.model),
-            query.get("facts", default.request),
+            model,
+            query.get("facts", default_request(model)),
             selection,
             tuple({e.run: e for e in edits}.values()),
             query.get("run", ""),
