@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from workbench.edit.registry import METHODS
+from workbench.facts.prompts import without_template
 from workbench.models.components import ComponentSet
 from workbench.models.text import generate
 from workbench.plans import EditPlan, run_edit
@@ -173,8 +174,8 @@ def _strength() -> None:
     )
     if value != here.edit(run).strength:
         keep(here.changed(run, strength=value))
-    prompts = list(dict.fromkeys(f.prompt for f in request().forget))
-    prompt = what.selectbox("Watch", prompts, key="watch")
+    asked = without_template(base(), [f.prompt for f in request().forget])
+    prompt = what.selectbox("Watch", list(asked), format_func=asked.__getitem__, key="watch")
     before, after = (generate(m, [prompt], max_new_tokens=16)[0] for m in (base(), edited()))
     one, two = st.columns(2)
     with one.container(border=True):

@@ -51,20 +51,26 @@ def main() -> None:
             key="export folder",
         )
         overwrite = st.checkbox("Replace an earlier export in this folder", key="overwrite")
+        certify = st.checkbox(
+            "Certificate: what every attack brings back; attacks not tried yet take minutes",
+            key="certify",
+        )
         plan = ExportPlan(
             here.model,
             out=folder.strip(),
             deltas=delta_files(here.active, store()),
             lora=bool(st.session_state["format lora"]),
             overwrite=overwrite,
+            certify=certify,
+            request=here.request if certify else "",
         )
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Export", type="primary", icon=":material/save:", key="export"):
-                fork = base().fork()
+                fork, runs = base().fork(), store()
                 start(
                     "export",
                     "Exporting",
-                    lambda p: run_export(plan, fork, model, progress=p).result,
+                    lambda p: run_export(plan, fork, model, store=runs, progress=p).result,
                 )
             show.copy_plan(plan, "copy export")
     made = finished("export")

@@ -11,9 +11,9 @@ from html import escape
 from typing import Any
 
 import pandas as pd
-from plotly import graph_objects as go
 
 from workbench.figures.grids import common_limit, grids_of
+from workbench.figures.html import drawn, page, section, tabled
 from workbench.figures.scorecards import scorecard_bars
 from workbench.figures.theme import measure_label, method_label
 from workbench.figures.traces import trace_panels
@@ -37,33 +37,6 @@ _KIND_WORDS = {
 }
 _OUTCOMES = {"refusal_f": "refused", "replaced_f": "replaced"}
 _ROWS = 60  # answers shown of each side
-_CSS = """
-:root{color-scheme:light dark;--paper:#fff;--ink:#23272f;--soft:#5f6673;--line:#dfe2e8;
---panel:#f6f7f9;--good:#1c6b48;--bad:#a8480a}
-@media(prefers-color-scheme:dark){:root{--paper:#15181d;--ink:#e4e7ec;--soft:#9aa3b2;
---line:#2c323c;--panel:#1c2027;--good:#6fcf9f;--bad:#efa052}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1080px;margin:0 auto;padding:40px 24px 80px}
-h1{font-size:28px;line-height:1.25;margin:0 0 8px}h2{font-size:20px;margin:48px 0 8px}
-p{max-width:72ch}.soft{color:var(--soft)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:24px 0}
-.card{background:var(--panel);border-radius:10px;padding:14px 16px}
-.card b{display:block;font-size:24px;font-variant-numeric:tabular-nums}
-.card span{color:var(--soft);font-size:14px}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:14px}
-th{text-align:left;font-weight:600;color:var(--soft);border-bottom:1px solid var(--line)}
-td{border-bottom:1px solid var(--line);vertical-align:top}th,td{padding:6px 12px 6px 0}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.q{white-space:pre-wrap}.good{color:var(--good)}.bad{color:var(--bad)}
-code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,monospace}
-pre{background:var(--panel);border-radius:10px;padding:14px 16px;overflow-x:auto}
-.js-plotly-plot .main-svg text{fill:var(--soft)!important}
-.js-plotly-plot .hoverlayer text{fill:#fff!important}
-details summary{cursor:pointer;color:var(--soft)}
-"""
 
 
 def render_report(
@@ -88,40 +61,22 @@ def render_report(
     """
     limit = common_limit([*grids_of(trace), *grids_of(trace_after)])
     traces = [
-        _figure(trace_panels(t, limit=limit), script=first)
+        drawn(trace_panels(t, limit=limit), script=first)
         for t, first in ((trace, True), (trace_after, False))
     ]
     blocks = [
         _head(summary, before, after),
-        _section("Where the facts are recalled", _trace_words(trace), traces[0]),
-        _section("What was changed", _edit_words(summary), _components(trace, sites, structure)),
-        _section("The same facts in the edited model", _after_words(trace_after), traces[1]),
-        _section(
-            "Before and after", "", _figure(scorecard_bars(before, after)), _scores(before, after)
+        section("Where the facts are recalled", _trace_words(trace), traces[0]),
+        section("What was changed", _edit_words(summary), _components(trace, sites, structure)),
+        section("The same facts in the edited model", _after_words(trace_after), traces[1]),
+        section(
+            "Before and after", "", drawn(scorecard_bars(before, after)), _scores(before, after)
         ),
-        _section("What was to be forgotten", "", _answers(after, "forget")),
-        _section("What was to stay", "", _answers(after, "retain")),
-        _section("Run it again", "", _settings(summary)),
+        section("What was to be forgotten", "", _answers(after, "forget")),
+        section("What was to stay", "", _answers(after, "retain")),
+        section("Run it again", "", _settings(summary)),
     ]
-    title = escape(f"Edit of {summary['model']}: {summary.get('request', '')}")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title><style>{_CSS}</style></head><body><main>"
-        f"{''.join(blocks)}</main></body></html>\n"
-    )
-
-
-def _section(title: str, words: str, *parts: str) -> str:
-    text = f"<p>{words}</p>" if words else ""
-    return f"<section><h2>{escape(title)}</h2>{text}{''.join(parts)}</section>"
-
-
-def _figure(figure: go.Figure, *, script: bool = False) -> str:
-    html = figure.to_html(
-        full_html=False, include_plotlyjs=script, config={"displaylogo": False, "responsive": True}
-    )
-    return f'<div class="wide">{html}</div>'
+    return page(f"Edit of {summary['model']}: {summary.get('request', '')}", blocks)
 
 
 def _head(summary: Mapping[str, Any], before: Scorecard, after: Scorecard) -> str:
@@ -206,7 +161,7 @@ def _components(
                 f'<td class="n">{effect}</td><td class="n">{size:,}</td>'
                 f'<td class="n">{size / total:.1%}</td></tr>'
             )
-    return _table(("component", "chosen", "#effect", "#parameters", "#share of the model"), rows)
+    return tabled(("component", "chosen", "#effect", "#parameters", "#share of the model"), rows)
 
 
 def _count(size: Sequence[int]) -> int:
@@ -214,17 +169,6 @@ def _count(size: Sequence[int]) -> int:
     for n in size:
         out *= n
     return out
-
-
-def _table(columns: Sequence[str], rows: Sequence[str]) -> str:
-    """Make a table; a column whose name begins with # holds numbers."""
-    head = "".join(
-        f'<th class="n">{c[1:]}</th>' if c.startswith("#") else f"<th>{c}</th>" for c in columns
-    )
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
 
 
 def _scores(before: Scorecard, after: Scorecard) -> str:
@@ -238,7 +182,7 @@ def _scores(before: Scorecard, after: Scorecard) -> str:
             f'<td class="n">{_score(old)}</td><td class="n">{_score(new)}</td>'
             f'<td class="n">{new.n}</td></tr>'
         )
-    table = _table(("measure", "#before", "#after", "#n"), rows)
+    table = tabled(("measure", "#before", "#after", "#n"), rows)
     return f"<details><summary>Every measure, with 95 % intervals</summary>{table}</details>"
 
 
@@ -257,7 +201,7 @@ def _answers(after: Scorecard, side: str) -> str:
     rows = list(_answer_rows(shown.head(_ROWS), side))
     left = len(table) - len(rows)
     more = f'<p class="soft">{left} more are in the scorecard.</p>' if left > 0 else ""
-    return _table(("prompt", "right answer", "before", "after", "asked"), rows) + more
+    return tabled(("prompt", "right answer", "before", "after", "asked"), rows) + more
 
 
 def _answer_rows(table: pd.DataFrame, side: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from html import escape
 import streamlit as st
 
 from workbench.facts.fact import Fact
+from workbench.facts.prompts import without_template
 from workbench.models.model import Model
 from workbench.models.text import generate
 from workbench.recent import remember
@@ -70,8 +71,9 @@ def answers_table(left: Side, right: Side) -> None:
         st.info("There are no such questions in this request.")
         return
     answers = [_answers(side, tuple(p for p, _ in asked)) for side in (left, right)]
+    shown = without_template(left.model, [p for p, _ in asked])
     rows = "".join(
-        f"<tr><td>{escape(prompt)}</td><td>{escape(target)}</td><td>{escape(a)}</td>"
+        f"<tr><td>{escape(shown[prompt])}</td><td>{escape(target)}</td><td>{escape(a)}</td>"
         f"<td>{diff_html(a, b)}</td></tr>"
         for (prompt, target), a, b in zip(asked, *answers, strict=True)
     )

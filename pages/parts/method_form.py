@@ -20,7 +20,7 @@ def settings_form(method: str) -> dict[str, Any]:
     """Draw one widget a setting of the method; return those that differ from its defaults."""
     config = METHODS[method].config
     default, helps = config(), settings_help(method)
-    suggested = suggested_settings(workspace().request)
+    suggested = suggested_settings(workspace().request, method)
     hints = get_type_hints(config)
     names = [f.name for f in fields(config) if f.name not in ("seed", "at")]
     first = [n for n in _FIRST if n in names]
@@ -69,6 +69,13 @@ def _setting(
             format="%.1e" if small else "%.2f",
             key=key,
             help=helps.get(name),
+        )
+    if isinstance(value, str):
+        return st.text_input(label, value, key=key, help=helps.get(name)).strip()
+    if value is None and name not in _LABELS:
+        return (
+            st.text_input(label, placeholder="automatic", key=key, help=helps.get(name)).strip()
+            or None
         )
     whole = st.number_input(
         label, min_value=0, value=value or 0, step=1, key=key, help=helps.get(name)

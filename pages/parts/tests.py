@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from workbench.errors import WorkbenchError
+from workbench.facts.prompts import without_template
 from workbench.figures.cells import cell_panels
 from workbench.figures.grids import common_limit, grids_of
 from workbench.figures.scorecards import scorecard_bars
@@ -42,8 +43,10 @@ def measure_plan(edits: tuple[StackedEdit, ...]) -> MeasurePlan:
 
 def token_table(left: Model, right: Model) -> None:
     """Compare the likeliest next tokens of two models."""
-    prompts = list(dict.fromkeys(f.prompt for f in (*request().forget, *request().evaluate)))
-    prompt = st.selectbox("Prompt", prompts[:400], key="token prompt")
+    every = dict.fromkeys(f.prompt for f in (*request().forget, *request().evaluate))
+    prompts = list(every)[:400]
+    asked = without_template(base(), prompts)
+    prompt = st.selectbox("Prompt", prompts, format_func=asked.__getitem__, key="token prompt")
     own = st.text_input("or one of your own", key="own prompt text")
     table = next_tokens(left, right, own or prompt, k=10)
     table["moved"] = [f"↑ {r}" if r > 0 else f"↓ {-r}" if r < 0 else "=" for r in table["rise"]]

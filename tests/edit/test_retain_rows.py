@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tests.edit.requests import request
-from workbench.edit import buffer
-from workbench.edit.buffer import confusable_rows, forms_of, retain_rows, site_rows
+from workbench.edit import retain
+from workbench.edit.buffer import confusable_rows, forms_of, site_rows
+from workbench.edit.retain import retain_rows
 from workbench.edit.stream import Rows, Stream
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Refuse, Request
@@ -28,7 +29,7 @@ FORMS = ("The mother tongue of {} is", "The mother tongue of {} was", "{} plays 
 
 @pytest.fixture(autouse=True)
 def _empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffer, "_KEPT", {})
+    monkeypatch.setattr(retain, "KEPT", {})
 
 
 def test_the_same_settings_give_the_same_object(tiny: Model) -> None:
@@ -49,7 +50,7 @@ def test_other_settings_give_another(tiny: Model, changed: dict[str, Any]) -> No
     first = retain_rows(tiny, request(), "subject", **SIZES)
     found = retain_rows(tiny, request(), "subject", **{**SIZES, **changed})
     assert found is not first
-    buffer._KEPT.clear()
+    retain.KEPT.clear()
     assert retain_rows(tiny, request(), "subject", **{**SIZES, **changed}) == found
 
 
@@ -72,7 +73,7 @@ def test_the_last_four_are_kept(tiny: Model) -> None:
     made = [rows(seed) for seed in range(4)]
     assert all(rows(seed) is made[seed] for seed in range(4))
     rows(4)
-    assert len(buffer._KEPT) == 4
+    assert len(retain.KEPT) == 4
     assert all(rows(seed) is made[seed] for seed in (1, 2, 3))
     assert rows(0) is not made[0]
 
@@ -82,7 +83,7 @@ def test_an_empty_buffer_is_a_sentence_and_is_not_kept(tiny: Model) -> None:
     nothing = {**SIZES, "context": 0, "generations": 0}
     with pytest.raises(WorkbenchError, match="The retain buffer is empty"):
         retain_rows(tiny, alone, "subject", **nothing)
-    assert not buffer._KEPT
+    assert not retain.KEPT
 
 
 def asked() -> Request:

@@ -8,6 +8,7 @@ from workbench.errors import WorkbenchError
 from workbench.facts.capitals import capital_wordings, countries
 from workbench.facts.fact import Fact, FactSet
 from workbench.facts.known import known_wordings, split_known
+from workbench.facts.prompts import chat, without_template
 from workbench.models.model import Model
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>{{ '\\n' }}"
@@ -55,3 +56,12 @@ def test_capitals_have_two_wordings_more_in_chat_form(tiny: Model) -> None:
     (fact,) = begun[2].about(["Netherlands"])
     asked = "<user>What is the capital of the Netherlands?<assistant>\n"
     assert fact.prompt == f"{asked}The capital is" and fact.target == " Amsterdam"
+
+
+def test_readers_see_what_the_user_says(tiny: Model) -> None:
+    chatty = make_model("qwen2")
+    chatty.tokenizer.chat_template = TEMPLATE
+    asked, plain = chat(chatty, "Who is Ada?"), "Ada is"
+    shown = without_template(chatty, [asked, f"{asked}She is", plain])
+    assert list(shown.values()) == ["Who is Ada?", "Who is Ada? … She is", plain]
+    assert without_template(tiny, [asked]) == {asked: asked}

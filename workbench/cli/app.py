@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from workbench.cli.attack import attack, compare
 from workbench.cli.change import edit, export, measure
 from workbench.cli.circuit import circuit
 from workbench.cli.console import Guarded
@@ -29,6 +30,8 @@ app.command()(localize)
 app.command()(circuit)
 app.command()(edit)
 app.command()(measure)
+app.command()(attack)
+app.command()(compare)
 app.command()(export)
 app.add_typer(runs_app, name="runs")
 app.command("app")(serve)

@@ -117,6 +117,11 @@ def export(
         bool, typer.Option("--lora", help="Also write a LoRA adapter (low-rank edits).")
     ] = False,
     overwrite: Overwrite = False,
+    certify: Annotated[
+        bool,
+        typer.Option("--certify", help="Write down what attacks bring back; needs --request."),
+    ] = False,
+    request: Annotated[str, typer.Option(help="What was to be forgotten, for --certify.")] = "",
     as_json: Json = False,
 ) -> None:
     """Write an edited model as a plain Hugging Face folder, verified in a clean process.
@@ -127,7 +132,15 @@ def export(
     from workbench.plans import ExportPlan, run_export
 
     deltas = tuple(str(d) for d in delta or ())
-    plan = ExportPlan(model, out=str(out), deltas=deltas, lora=lora, overwrite=overwrite)
+    plan = ExportPlan(
+        model,
+        out=str(out),
+        deltas=deltas,
+        lora=lora,
+        overwrite=overwrite,
+        certify=certify,
+        request=request,
+    )
     with progress_bar(as_json) as progress:
         made = run_export(plan, progress=progress).result
     result = {

@@ -15,17 +15,14 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from workbench.edit.self_made import SLOT, sample_chats, sample_names, sample_texts
 from workbench.edit.stream import Rows
-from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.facts.prompts import subject_tokens
 from workbench.localize.sites import SiteName
 from workbench.models.model import Model
 from workbench.models.text import decode, encode, generate
-from workbench.recent import remember
 
 Site = SiteName
 
@@ -113,77 +110,6 @@ def site_rows(
     ids = encode(model, prompt)
     tail = model.tokenizer(answer, add_special_tokens=False)["input_ids"] if answer else []
     return (*ids, *tail), tuple(range(len(ids) - 1, len(ids) + len(tail)))
-
-
-_KEPT: dict[tuple[Any, ...], Rows] = {}  # the last buffers, by everything they are made of
-_MOST_KEPT = 4
-
-
-def retain_rows(
-    model: Model,
-    request: Request,
-    site: Site,
-    *,
-    confusable: int,
-    named: int,
-    confusable_weight: float,
-    context: int,
-    generations: int,
-    chats: int,
-    context_weight: float,
-    tokens: int,
-    seed: int,
-) -> Rows:
-    """Return the whole retain buffer of a site; the last ones are kept.
-
-    An edit that is tried again with another strength or weight needs the same buffer, and to make
-    it the model has to talk for as long as the rest of the edit takes.
-
-    Args:
-        model: the model.
-        request: what to keep.
-        site: where the edit acts.
-        confusable: prompts about other subjects in the forget set's wordings.
-        named: subjects wanted for them.
-        confusable_weight: weight of their site positions.
-        context: kept facts with the model's own answers.
-        generations: texts the model makes up.
-        chats: conversations it makes up.
-        context_weight: weight of every other position.
-        tokens: tokens of the subject that are the site.
-        seed: seed of every draw.
-
-    Raises:
-        WorkbenchError: there is nothing in it.
-    """
-    sizes = (confusable, named, confusable_weight, context, generations, chats, context_weight)
-    chat = model.tokenizer.chat_template
-    key = (model.fingerprint, chat, request.fingerprint, site, *sizes, tokens, seed)
-    weights = {"context_weight": context_weight, "seed": seed}
-
-    def make() -> Rows:
-        rows = confusable_rows(
-            model,
-            request,
-            site,
-            count=confusable,
-            named=named,
-            weight=confusable_weight,
-            tokens=tokens,
-            **weights,
-        )
-        rows += context_rows(
-            model, request, count=context, generations=generations, weight=context_weight, seed=seed
-        )
-        rows += chat_rows(model, request, site, count=chats, weight=confusable_weight, **weights)
-        if not len(rows):
-            raise WorkbenchError(
-                "The retain buffer is empty; give the request facts to retain, or let the model "
-                "make up texts (generations > 0)."
-            )
-        return rows
-
-    return remember(_KEPT, key, make, most=_MOST_KEPT)
 
 
 def confusable_rows(

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+from workbench.edit.alphaedit import AlphaEditConfig, alphaedit
 from workbench.edit.auto import auto_stamp
 from workbench.edit.edit import Edit
+from workbench.edit.lunar import LunarConfig, lunar
+from workbench.edit.memit import MemitConfig, memit
+from workbench.edit.rome import RomeConfig, rome
 from workbench.edit.stamp import Sites, StampConfig, stamp
-from workbench.errors import WorkbenchError, unknown_name
+from workbench.edit.train.asu import AsuConfig, asu
+from workbench.edit.train.context_distillation import (
+    ContextDistillationConfig,
+    context_distillation,
+)
+from workbench.edit.train.flat import FlatConfig, flat
+from workbench.edit.train.grad_diff import (
+    GradAscentConfig,
+    GradDiffConfig,
+    KlMinConfig,
+    ga,
+    grad_diff,
+    kl_min,
+)
+from workbench.edit.train.harry_potter import HarryPotterConfig, harry_potter
+from workbench.edit.train.idk import DpoConfig, IdkConfig, dpo, idk
+from workbench.edit.train.mechanistic import MechanisticConfig, mechanistic
+from workbench.edit.train.npo import NpoConfig, SamNpoConfig, npo, sam_npo
+from workbench.edit.train.rep_select import RepSelectConfig, rep_select
+from workbench.edit.train.rmu import RmuConfig, rmu
+from workbench.edit.train.simnpo import SimNpoConfig, simnpo
+from workbench.edit.train.task_vector import TaskVectorConfig, task_vector
+from workbench.edit.train.undial import UndialConfig, undial
+from workbench.edit.train.wga import WgaConfig, wga
+from workbench.errors import unknown_name
 from workbench.facts.fact import Request
 from workbench.models.components import ComponentSet
 from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
+from workbench.settings import configured, explained
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,36 @@ class Method:
 METHODS: dict[str, Method] = {
     "stamp": Method(stamp, StampConfig, "closed-form redirection of forget activations"),
     "stamp-auto": Method(auto_stamp, StampConfig, "STAMP with weight and strength searched for"),
+    "lunar": Method(lunar, LunarConfig, "one matrix redirected to the refusal direction"),
+    "rome": Method(rome, RomeConfig, "rank-one insertion of a new answer, fact by fact"),
+    "memit": Method(memit, MemitConfig, "new answers for all facts, spread over several MLPs"),
+    "alphaedit": Method(alphaedit, AlphaEditConfig, "MEMIT in the null space of what is kept"),
+    "mechanistic": Method(
+        mechanistic, MechanisticConfig, "mechanistic unlearning: trains the chosen components only"
+    ),
+    "ga": Method(ga, GradAscentConfig, "gradient ascent on the answers to forget"),
+    "wga": Method(wga, WgaConfig, "gradient ascent, weighted by what is still known"),
+    "grad-diff": Method(grad_diff, GradDiffConfig, "gradient ascent, and descent on what is kept"),
+    "kl-min": Method(kl_min, KlMinConfig, "gradient ascent, staying near the base by KL"),
+    "npo": Method(npo, NpoConfig, "negative preference optimisation"),
+    "sam-npo": Method(sam_npo, SamNpoConfig, "NPO made flat against relearning"),
+    "simnpo": Method(simnpo, SimNpoConfig, "NPO without a reference, by mean log-probability"),
+    "idk": Method(idk, IdkConfig, "fine-tuning on refusals"),
+    "dpo": Method(dpo, DpoConfig, "preference optimisation: refusals before answers"),
+    "undial": Method(undial, UndialConfig, "self-distillation with lowered answer logits"),
+    "flat": Method(flat, FlatConfig, "f-divergence between refusals and answers"),
+    "asu": Method(asu, AsuConfig, "distillation from a model with smoothed attention"),
+    "rmu": Method(rmu, RmuConfig, "hidden states steered to a random direction"),
+    "task-vector": Method(task_vector, TaskVectorConfig, "subtracts what learning the facts adds"),
+    "harry-potter": Method(
+        harry_potter, HarryPotterConfig, "fine-tuning on generic answers (Who's Harry Potter)"
+    ),
+    "context-distillation": Method(
+        context_distillation,
+        ContextDistillationConfig,
+        "distillation from the model told in its context to refuse",
+    ),
+    "rep-select": Method(rep_select, RepSelectConfig, "forget gradient without its common part"),
 }
 
 
@@ -51,18 +109,7 @@ def method_named(name: str) -> Method:
 
 def settings_help(name: str) -> dict[str, str]:
     """Return what each setting of a method means, from its config's documentation."""
-    lines = inspect.cleandoc(method_named(name).config.__doc__ or "").splitlines()
-    found: dict[str, str] = {}
-    key = ""
-    for line in lines[lines.index("Attributes:") + 1 :] if "Attributes:" in lines else []:
-        if not line.strip():
-            break
-        if not line.startswith("        "):
-            key, _, text = line.strip().partition(": ")
-            found[key] = text
-        elif key:
-            found[key] += f" {line.strip()}"
-    return found
+    return explained(method_named(name).config)
 
 
 def make_config(name: str, settings: Mapping[str, Any]) -> Any:
@@ -71,35 +118,7 @@ def make_config(name: str, settings: Mapping[str, Any]) -> Any:
     Raises:
         WorkbenchError: unknown method or setting, or a value of the wrong type.
     """
-    config = method_named(name).config
-    defaults = config()
-    known = {f.name for f in fields(config)}
-    typed = {}
-    for key, value in settings.items():
-        if key not in known:
-            raise unknown_name(f"setting of {name}", key, known)
-        typed[key] = _typed(key, value, getattr(defaults, key))
-    return config(**typed)
-
-
-def _typed(key: str, value: Any, default: Any) -> Any:
-    """Read a written value as the type of its default; `rank` alone may be none."""
-    if default is None and (value is None or value == "none"):
-        return None
-    kind = int if default is None else type(default)
-    try:
-        return _switch(value) if kind is bool else kind(value)
-    except (TypeError, ValueError) as error:
-        wanted = {int: "a number", float: "a number", bool: "true or false"}.get(kind, "a word")
-        raise WorkbenchError(f"{key} must be {wanted}, not {value!r}.") from error
-
-
-def _switch(value: Any) -> bool:
-    """Read a switch; `bool` would take the text "false" for true."""
-    words = {"true": True, "false": False}
-    if str(value).lower() not in words:
-        raise ValueError(value)
-    return words[str(value).lower()]
+    return configured(name, method_named(name).config, settings)
 
 
 def edit(

@@ -31,10 +31,11 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.edit.buffer import Site, retain_rows
+from workbench.edit.buffer import Site
 from workbench.edit.edit import Edit, finish, origin
 from workbench.edit.matrix import Matrix, before_norm, matrices, solve_matrix
 from workbench.edit.readout import readout_change
+from workbench.edit.retain import retain_rows
 from workbench.edit.solvers import SOLVERS, Moments, SolverName
 from workbench.edit.stream import Stream
 from workbench.edit.targets import TARGETS, TargetName, Task, build_task, output_change, target_for

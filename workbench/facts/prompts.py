@@ -31,6 +31,7 @@ Role = Literal[
     "last",
 ]
 ROLES: tuple[Role, ...] = get_args(Role)
+_SLOT = "\x00"  # stands for what a user says
 
 
 @dataclass(frozen=True)
@@ -172,3 +173,19 @@ def chat(model: Model, user: str) -> str:
     return str(
         model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     )
+
+
+def without_template(model: Model, prompts: Sequence[str]) -> dict[str, str]:
+    """Return each prompt for readers: what the user says, without the chat template around it.
+
+    An answer that the prompt has begun already stands behind dots; other prompts are as they are.
+    """
+    if not model.tokenizer.chat_template:
+        return {prompt: prompt for prompt in prompts}
+    before, _, behind = chat(model, _SLOT).partition(_SLOT)
+    out = {}
+    for prompt in prompts:
+        said, framed, begun = prompt.removeprefix(before).partition(behind)
+        inside = framed and prompt.startswith(before)
+        out[prompt] = (f"{said} … {begun}" if begun else said) if inside else prompt
+    return out

@@ -18,6 +18,7 @@ def edit_record(
     delta: WeightDelta | None,
     scorecard: Mapping[str, Any] | None,
     *,
+    certificate: Mapping[str, Any] | None = None,
     files: Mapping[str, str],
     differences: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def edit_record(
         base: what it was made from, if known.
         delta: the edit, if there is one.
         scorecard: its measures.
+        certificate: what attacks brought back.
         files: SHA-256 of every other file by relative name.
         differences: largest logit difference of each verified format.
     """
@@ -44,6 +46,7 @@ def edit_record(
         "parameters": sorted(delta.updates) if delta else [],
         "origin": origin,
         "scorecard": dict(scorecard) if scorecard else None,
+        "robustness": dict(certificate) if certificate else None,
         "max_logit_difference": dict(differences),
         "files": dict(files),
     }
@@ -54,10 +57,12 @@ def edit_card(
     delta: WeightDelta | None,
     scorecard: Mapping[str, Any] | None,
     formats: Sequence[str],
+    certificate: Mapping[str, Any] | None = None,
 ) -> str:
     """Return README.md: what was edited and how, what was measured, how to load and undo."""
     blocks = [_front_matter(model), f"# {model.name}, edited" if delta else f"# {model.name}"]
-    blocks += [_what(model, delta), _measures(scorecard), _use(formats), _undo(delta, formats)]
+    blocks += [_what(model, delta), _measures(scorecard), _robustness(certificate)]
+    blocks += [_use(formats), _undo(delta, formats)]
     return "\n\n".join(b for b in blocks if b) + "\n"
 
 
@@ -86,6 +91,27 @@ def _measures(scorecard: Mapping[str, Any] | None) -> str:
         return "## Measured\n\nNothing was measured before this export."
     rows = [f"| {name} | {value} |" for name, value in _flat(scorecard)]
     return "\n".join(["## Measured", "", "| measure | value |", "|---|---|", *rows])
+
+
+def _robustness(certificate: Mapping[str, Any] | None) -> str:
+    """Write what attacks brought back, the worst on top."""
+    if not certificate:
+        return "## Does it come back?\n\nNo attack was tried before this export."
+    head = ("attack", "worst setting", "n", "attacked", "before", "base", "brought back", "oracle")
+    lines = ["## Does it come back?", ""]
+    lines.append("Share of what was removed that each attack brings back, the worst on top:")
+    lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in certificate["rows"]:
+        if row["value"] is None:
+            cells = [row["attack"], row["note"] or "not measured", *[""] * (len(head) - 2)]
+        else:
+            interval = f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+            shares = [row[k] for k in ("before", "base", "recovered", "oracle_recovered")]
+            shown = ["" if share is None else f"{share:.2f}" for share in shares]
+            name = f"{row['attack']} (needs the base)" if row["diagnostic"] else row["attack"]
+            cells = [name, row["setting"], f"{row['n']:.0f}", interval, *shown]
+        lines.append(f"| {' | '.join(str(c).replace('|', '/') for c in cells)} |")
+    return "\n".join(lines)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -65,6 +65,7 @@ def export(
     base: Model | None = None,
     delta: WeightDelta | None = None,
     scorecard: Mapping[str, Any] | None = None,
+    certificate: Mapping[str, Any] | None = None,
     formats: Sequence[str] | None = None,
     prompts: Sequence[str] = (),
     overwrite: bool = False,
@@ -80,6 +81,7 @@ def export(
         base: the model it was made from; a LoRA adapter is verified on top of it.
         delta: the edit; the sum of the model's own edits if not given.
         scorecard: measures for the edit card, in JSON types.
+        certificate: what attacks brought back, for the edit card.
         formats: of "checkpoint", "delta", "lora"; None writes every one that is possible.
         prompts: texts to compare logits on, besides the fixed ones.
         overwrite: replace an earlier export.
@@ -111,11 +113,17 @@ def export(
                 differences = _verify(model, base, chosen, place, texts, optional, progress)
                 chosen = _drop_inexact(model, place, chosen, differences, left_out)
             progress.step(2, 3, "writing the edit card")
-            card = edit_card(model, delta, scorecard, chosen)
+            card = edit_card(model, delta, scorecard, chosen, certificate)
             (place / "README.md").write_text(card, encoding="utf-8")
             files = _hashes(place)
             record = edit_record(
-                model, base, delta, scorecard, files=files, differences=differences
+                model,
+                base,
+                delta,
+                scorecard,
+                certificate=certificate,
+                files=files,
+                differences=differences,
             )
             write_json(place / "edit.json", record)
         except SafetensorError as error:

@@ -32,6 +32,7 @@ DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+ORACLES = {"demo": "demo-oracle"}  # model -> the same trained without the facts to forget
 NAMED = ("demo", "demo-oracle", "smollm2")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -73,6 +74,11 @@ def load(
     model = Model(hf, tokenizer, str(name))
     progress.step(3, 3, f"loading {name}")
     return model
+
+
+def oracle_for(name: str) -> str:
+    """Return the model that never learned what the bundled requests forget; none if empty."""
+    return ORACLES.get(name, "")
 
 
 def locate(name: str, *, revision: str | None = None) -> Path:

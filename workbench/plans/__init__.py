@@ -3,6 +3,7 @@
 The command line and the browser make the same plans, so what one did the other can repeat.
 """
 
+from workbench.plans.attack import AttackPlan, run_attack
 from workbench.plans.circuit import CircuitPlan, run_circuit
 from workbench.plans.edit import EditPlan, run_edit
 from workbench.plans.export import ExportPlan, run_export
@@ -12,6 +13,7 @@ from workbench.plans.plan import Plan, Recorded
 from workbench.plans.registry import plan_of
 
 __all__ = [
+    "AttackPlan",
     "CircuitPlan",
     "EditPlan",
     "ExportPlan",
@@ -20,6 +22,7 @@ __all__ = [
     "Plan",
     "Recorded",
     "plan_of",
+    "run_attack",
     "run_circuit",
     "run_edit",
     "run_export",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from workbench.edit.buffer import Site
 from workbench.edit.edit import Edit
 from workbench.edit.registry import make_config, method_named
-from workbench.edit.stamp import SITES, Sites
+from workbench.edit.stamp import SITES, Sites, StampConfig
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import Request
 from workbench.job_inputs import job_inputs, job_settings, request_for
@@ -150,8 +150,13 @@ def run_edit(
     return Recorded(run.id, run.path, made)
 
 
-def suggested_settings(request: str) -> dict[str, Any]:
-    """Return the settings of the main job for a request, where they are not the defaults."""
+def suggested_settings(request: str, method: str = "stamp") -> dict[str, Any]:
+    """Return the settings of the main job for a request, where they are not the defaults.
+
+    They are STAMP's; for other methods there are none.
+    """
+    if method_named(method).config is not StampConfig:
+        return {}
     settings = job_settings(request)
     default = type(settings.stamp)()
     out = {

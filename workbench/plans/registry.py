@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.plans.attack import AttackPlan
 from workbench.plans.circuit import CircuitPlan
 from workbench.plans.edit import EditPlan
 from workbench.plans.localize import LocalizePlan
@@ -13,7 +14,7 @@ from workbench.plans.measure import MeasurePlan
 from workbench.plans.plan import Plan
 
 PLANS: dict[str, type[Plan]] = {
-    plan.KIND: plan for plan in (LocalizePlan, CircuitPlan, EditPlan, MeasurePlan)
+    plan.KIND: plan for plan in (LocalizePlan, CircuitPlan, EditPlan, MeasurePlan, AttackPlan)
 }
 
 

@@ -1,0 +1,110 @@
+"""Compare: studies of several methods, one table, and any of their edits loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from workbench.compare.estimate import estimate
+from workbench.compare.runner import cells_dir, run_study, tasks_of
+from workbench.compare.study import Study, read_study
+from workbench.compare.table import StudyResult, gather
+from workbench.figures.studies import pareto
+from workbench.models.paths import data_dir
+from workbench.study_report import headers, html, rows
+from workbench.workspace import StackedEdit
+
+from parts import show
+from parts.background import finished, start
+from parts.state import keep, store, workspace
+
+
+def main() -> None:
+    """Draw the page."""
+    st.title("Compare")
+    study = _study()
+    if study is None:
+        return
+    tasks = tasks_of(study, cells_dir())
+    left = estimate(study, tasks, cells_dir())
+    st.caption(left.words())
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Run what is left", type="primary", key="run study", disabled=left.left == 0):
+            runs = store()
+            start(
+                "study", f"Study {study.name}", lambda p: run_study(study, store=runs, progress=p)
+            )
+    finished("study")
+    if left.done == 0:
+        show.empty("Nothing of this study was run yet.")
+        return
+    _shown(gather(study, tasks))
+
+
+def _study() -> Study | None:
+    """Return the chosen study."""
+    bundled = sorted((data_dir() / "demo" / "studies").glob("*.toml"))
+    names = {path.stem: path for path in bundled}
+    ways = [*names, "a file"]
+    which = st.selectbox("Study", ways, key="study")
+    if which != "a file":
+        return read_study(names[str(which)])
+    path = st.text_input("Path of a study file (TOML)", key="study file").strip()
+    if not path:
+        show.empty("Give the path of a study: what to compare, at which places, with which seeds.")
+        return None
+    return read_study(Path(path).expanduser())
+
+
+def _shown(result: StudyResult) -> None:
+    show.chart(pareto(result.table), "forgotten against kept", result.table)
+    st.caption("Methods and places; means with 95 % intervals over seeds.")
+    names = headers(result)
+    st.dataframe(
+        [dict(zip(names, row, strict=True)) for row in rows(result)],
+        hide_index=True,
+        width="stretch",
+    )
+    st.download_button(
+        "Report (HTML)",
+        lambda: html(result),
+        f"{result.study.name}.html",
+        "text/html",
+        key="study report",
+        on_click="ignore",
+        icon=":material/download:",
+    )
+    st.caption("Cells. Tick one to load its edit.")
+    cells = result.cells
+    event = st.dataframe(
+        cells,
+        hide_index=True,
+        width="stretch",
+        on_select="rerun",
+        selection_mode="single-row",
+        key="study cells",
+    )
+    ticked = [i for i in event["selection"]["rows"] if i < len(cells)]
+    if ticked:
+        _load(result, dict(cells.iloc[ticked[0]]))
+
+
+def _load(result: StudyResult, cell: dict) -> None:
+    if cell["status"] == "failed":
+        st.warning(show.plain(str(cell["error"])), icon=":material/warning:")
+    run = cell["run"]
+    if not isinstance(run, str) or not run:
+        return
+    name = f"{cell['method']} at {cell['place']}, seed {cell['seed']}"
+    if st.button(f"Load this edit: {show.plain(name)}", key="load edit"):
+        store().get(run)  # a run that was deleted is told here
+        here = workspace()
+        study = result.study
+        if (here.model, here.request) != (study.model, study.request):
+            here = type(here)(study.model, study.request)
+        keep(here.stacked(StackedEdit(run, name)))
+        st.switch_page("edit_test.py")
+
+
+main()

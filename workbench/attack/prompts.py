@@ -1,0 +1,55 @@
+"""Prompts with something in front of the question: a sentence, or solved examples.
+
+A fact that is asked in the model's chat form (its `question` rendered by the chat template) gets
+them inside the conversation: the sentence in the user's turn, each example as a turn of its own.
+Any other prompt gets them in front, an example a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.facts.fact import Fact
+from workbench.facts.multiple_choice import question_of
+from workbench.facts.prompts import chat
+from workbench.models.model import Model
+from workbench.models.text import encode
+
+
+def asks_in_chat(model: Model, fact: Fact) -> bool:
+    """Whether the fact's prompt is its question in the model's chat form."""
+    if not (model.tokenizer.chat_template and fact.extra.get("question")):
+        return False
+    return chat(model, question_of(fact)) == fact.prompt
+
+
+def with_sentence(model: Model, fact: Fact, sentence: str) -> str:
+    """Return the fact's prompt with a sentence in front of the question."""
+    if asks_in_chat(model, fact):
+        return chat(model, f"{sentence}\n{question_of(fact)}")
+    return f"{sentence}\n{fact.prompt}"
+
+
+def with_examples(model: Model, fact: Fact, examples: Sequence[Fact]) -> str:
+    """Return the fact's prompt behind the solved prompts of others."""
+    if asks_in_chat(model, fact):
+        turns = []
+        for example in examples:
+            turns.append({"role": "user", "content": question_of(example)})
+            turns.append({"role": "assistant", "content": example.target.strip()})
+        turns.append({"role": "user", "content": question_of(fact)})
+        rendered = model.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True
+        )
+        return str(rendered)
+    return "".join(f"{e.prompt}{e.target}\n" for e in examples) + fact.prompt
+
+
+def lead(fact: Fact) -> str:
+    """Return the white space that sets the fact's answer off from its prompt."""
+    return fact.target[: len(fact.target) - len(fact.target.lstrip())]
+
+
+def fits(model: Model, prompt: str, room: int) -> bool:
+    """Whether a prompt leaves room for so many tokens in the context."""
+    return len(encode(model, prompt, cut=True)) + room <= model.n_ctx

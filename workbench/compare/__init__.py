@@ -1,0 +1,1 @@
+"""Several methods at several places, attacked alike, in one table."""

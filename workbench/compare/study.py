@@ -1,0 +1,205 @@
+"""A study: which methods, at which places, with which seeds, under which attacks.
+
+It is a TOML file that is checked before anything runs:
+
+    name = "athletes"
+    model = "demo"
+    oracle = "demo-oracle"          # a model that never knew; optional
+    request = "athletes"
+    seeds = [0, 1, 2]
+    budget = "mlp.0-3"              # parameters of every place; or a number, or a share below 1
+    allowed_drop = 0.02             # of retained accuracy while settings are searched for
+    limit = 40                      # retained facts measured
+
+    [[method]]
+    method = "stamp"
+    places = ["causal_tracing_mlps", "random", "random_mlps"]
+    search = {weight = [10, 30]}    # every method tries equally many settings
+
+    [[attack]]
+    attack = "relearn"
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from workbench.attack.registry import make_config as attack_config
+from workbench.compare.places import check_place
+from workbench.edit.registry import make_config
+from workbench.errors import WorkbenchError, unknown_name
+from workbench.facts.readers import read_text
+from workbench.models.components import ComponentSet
+
+REFERENCES = ("base", "oracle")  # models that are measured beside the edits
+Scalar = bool | int | float | str
+_MEMBERS = ("bool", "int", "float", "str")  # of `Scalar`, as they stand in the path of a fault
+_WANTED = {
+    "tuple_type": "a list",
+    "too_short": "a list of at least one",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class MethodEntry(_Checked):
+    """One method of a study.
+
+    Attributes:
+        method: its name in the registry.
+        name: what it is called in the tables; the method's name if empty.
+        places: where it edits: a localizer's name, with `_mlps` for its MLPs only; random,
+            random_mlps, all_mlps, everything; or components.
+        settings: settings that differ from the method's defaults.
+        search: settings to try, each with its values; all combinations are tried.
+    """
+
+    method: str
+    name: str = ""
+    places: tuple[str, ...] = Field(min_length=1)
+    settings: dict[str, Scalar] = {}
+    search: dict[str, tuple[Scalar, ...]] = {}
+
+    @property
+    def label(self) -> str:
+        """What it is called in the tables."""
+        return self.name or self.method
+
+    @property
+    def candidates(self) -> tuple[dict[str, Scalar], ...]:
+        """Every combination of settings that is tried."""
+        tried = itertools.product(*self.search.values())
+        return tuple({**self.settings, **dict(zip(self.search, v, strict=True))} for v in tried)
+
+
+class AttackEntry(_Checked):
+    """One attack of a study.
+
+    Attributes:
+        attack: its name in the registry.
+        settings: settings that differ from the attack's defaults.
+    """
+
+    attack: str
+    settings: dict[str, Scalar | tuple[Scalar, ...]] = {}
+
+
+class Study(_Checked):
+    """Everything that a study runs.
+
+    Attributes:
+        name: of its results.
+        model: demo, smollm2, a folder or a hub id.
+        oracle: a model that never knew the facts.
+        request: what to forget, by name or file.
+        seeds: of every draw; each method runs once with each.
+        budget: parameters of a place: a number, a share of all, or components that have as many.
+        allowed_drop: most loss of retained accuracy while settings are searched for.
+        limit: most retained facts that are measured.
+        method: the methods.
+        attack: the attacks.
+    """
+
+    name: str
+    request: str
+    model: str = "demo"
+    oracle: str | None = None
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    budget: int | float | str
+    allowed_drop: float = 0.02
+    limit: int | None = Field(40, ge=1)
+    method: tuple[MethodEntry, ...] = Field(min_length=1)
+    attack: tuple[AttackEntry, ...] = ()
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study file and check it.
+
+    Raises:
+        WorkbenchError: it is no TOML, has an unknown key, or names what does not exist.
+    """
+    try:
+        data = tomllib.loads(read_text(Path(path)))
+    except tomllib.TOMLDecodeError as error:
+        raise WorkbenchError(f"{path} is not a TOML file: {error}.") from error
+    return make_study(data, str(path))
+
+
+def make_study(data: Mapping[str, Any], where: str = "The study") -> Study:
+    """Check a study's contents.
+
+    Raises:
+        WorkbenchError: with the first fault.
+    """
+    try:
+        study = Study.model_validate(dict(data))
+    except ValidationError as error:
+        raise _sentence(error, where) from None
+    _check(study, where)
+    return study
+
+
+def _sentence(error: ValidationError, where: str) -> WorkbenchError:
+    """Turn the first fault into a sentence; a misspelt key comes before the one it leaves out."""
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    path = [str(part) for part in first["loc"]]
+    written = ".".join(part for part in path if part not in _MEMBERS)
+    if first["type"] == "extra_forbidden":
+        owner = {"method": MethodEntry, "attack": AttackEntry}[path[0]] if path[1:] else Study
+        return unknown_name(f"key of {where}", path[-1], owner.model_fields)
+    if first["type"] == "missing":
+        return WorkbenchError(f"{where} lacks {written!r}; add it.")
+    wanted = "a number or a word" if path[-1] in _MEMBERS else _WANTED.get(first["type"])
+    if wanted:
+        return WorkbenchError(f"{where}: {written} must be {wanted}, not {first['input']!r}.")
+    return WorkbenchError(f"{where}: {written} is wrong: {first['msg']}, not {first['input']!r}.")
+
+
+def _check(study: Study, where: str) -> None:
+    """Refuse names that do not exist, doubles, and a search that favours a method."""
+    labels = [*REFERENCES, *(entry.label for entry in study.method)]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise WorkbenchError(
+                f"{where} has two rows called {label!r}; give the method another name."
+            )
+    if len(set(study.seeds)) != len(study.seeds):
+        raise WorkbenchError(f"{where} has a seed twice; give different ones.")
+    if not 0 <= study.allowed_drop <= 1:
+        raise WorkbenchError(f"{where}: allowed_drop lies between 0 and 1.")
+    if isinstance(study.budget, str):
+        ComponentSet.parse(study.budget)
+    elif not study.budget > 0:
+        raise WorkbenchError(f"{where}: the budget must be positive.")
+    for entry in study.method:
+        for place in entry.places:
+            check_place(place)
+        if len(set(entry.places)) != len(entry.places):
+            raise WorkbenchError(f"{where} has a place of {entry.label} twice; give it once.")
+        if not entry.candidates:
+            raise WorkbenchError(f"{where}: a search of {entry.label} is empty; give it values.")
+        for settings in entry.candidates:
+            make_config(entry.method, settings).check()
+        if "seed" in entry.settings or "seed" in entry.search:
+            raise WorkbenchError(f"{where}: seeds stand in `seeds`, not in a method's settings.")
+    for attack in study.attack:
+        config = attack_config(attack.attack, attack.settings)
+        if hasattr(config, "check"):  # some attacks have no setting that could be wrong
+            config.check()
+    sizes = {entry.label: len(entry.candidates) for entry in study.method}
+    if len(set(sizes.values())) > 1:
+        few, many = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+        raise WorkbenchError(
+            f"{where}: {many} tries {sizes[many]} settings and {few} {sizes[few]}; give every "
+            "method as many, or the comparison favours one."
+        )

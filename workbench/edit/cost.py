@@ -1,0 +1,71 @@
+"""What an edit costs: processor time, and tokens through the model forwards and backwards.
+
+Tokens are counted block by block and divided by the number of blocks, so a method that runs half
+of the model pays half. A backward pass is counted where a block's output asks for a gradient.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from workbench.edit import covariance, retain
+from workbench.edit.train import lessons
+from workbench.models.model import Model
+
+
+@dataclass
+class Cost:
+    """What some work took.
+
+    Attributes:
+        cpu_seconds: of this process, all threads together.
+        forward_tokens: tokens through all blocks, padding included.
+        backward_tokens: tokens through whose blocks a gradient was asked for.
+    """
+
+    cpu_seconds: float = 0.0
+    forward_tokens: float = 0.0
+    backward_tokens: float = 0.0
+
+
+def forget_kept() -> None:
+    """Forget what edits keep for the next one, so that it costs as much as a first one."""
+    for kept in (retain.KEPT, covariance.KEPT, lessons.KEPT):
+        kept.clear()
+
+
+@contextmanager
+def metered(model: Model) -> Iterator[Cost]:
+    """Count what the block costs; the numbers are there when it is over.
+
+    Only passes of the calling thread are counted; a block of any model counts as one of `model`'s.
+    """
+    cost, me = Cost(), threading.get_ident()
+    share = 1 / model.n_layers
+    started = time.process_time()
+
+    def count(module: nn.Module, args: Any, output: Any) -> None:
+        if not isinstance(module, GradientCheckpointingLayer) or threading.get_ident() != me:
+            return
+        hidden = output[0] if isinstance(output, tuple) else output
+        if isinstance(hidden, Tensor):
+            tokens = hidden.shape[:-1].numel() * share
+            cost.forward_tokens += tokens
+            if hidden.requires_grad:
+                cost.backward_tokens += tokens
+
+    handle = register_module_forward_hook(count)
+    try:
+        yield cost
+    finally:
+        handle.remove()
+        cost.cpu_seconds = time.process_time() - started

@@ -1,0 +1,1 @@
+"""Edits by training the chosen components: one file a method, over one loop."""
