@@ -1,4 +1,4 @@
-"""Settings of attacks: read as their defaults' types, explained, seeded."""
+"""Settings of methods and attacks: read as the type of their default, explained, seeded."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import pytest
 
 from workbench.attack.registry import ATTACKS, attack_named, make_config, settings_help
-from workbench.settings import configured, explained
 from workbench.errors import WorkbenchError
+from workbench.settings import configured, explained
 
 
 @dataclass(frozen=True)

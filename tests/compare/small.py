@@ -18,7 +18,8 @@ from workbench.models import load as loading
 from workbench.models.atomic import write_json
 
 load = cache(loading.load)  # for tests that make many benches
-STAMP = {"counterparts": 3, "confusable": 20, "named": 4, "context": 4, "generations": 2}
+SIZES = {"counterparts": 3, "confusable": 20, "named": 4, "context": 4, "generations": 2}
+STAMP = {**SIZES, "strength": 100}  # a random model needs a lot to answer something else
 METHOD: dict[str, Any] = {
     "method": "stamp",
     "places": ["mlp.0", "random"],

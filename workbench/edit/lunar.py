@@ -72,7 +72,7 @@ class LunarConfig:
     references: int = 128
     preserve: float = 1.0
     samples: int = 10
-    kept: int = 100
+    kept: int = 400
     ridge: float = 1e-4
     seed: int = 0
 

@@ -65,7 +65,7 @@ class MemitConfig(ValueConfig):
         preserve: lambda, usual keys that the facts are weighed against.
     """
 
-    preserve: float = 100.0
+    preserve: float = 1000.0
 
     def check(self) -> None:
         """Refuse settings that make no sense.

@@ -61,6 +61,7 @@ class RomeConfig(ValueConfig):
         layer: which of several chosen MLPs is edited.
     """
 
+    clamp: float = 4.0
     layer: Which = "last"
 
     def check(self) -> None:

@@ -59,9 +59,9 @@ class ValueConfig:
     stop: float = 0.05
     kl: float = 0.0625
     decay: float = 0.5
-    clamp: float = 4.0
+    clamp: float = 1.0
     samples: int = 10
-    kept: int = 100
+    kept: int = 400
     ridge: float = 1e-4
     seed: int = 0
 

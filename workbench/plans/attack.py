@@ -142,21 +142,26 @@ def run_attack(
     return Recorded(run.id, run.path, found)
 
 
-run_attack = run_attack
-
-
 def attacked(plan: AttackPlan, store: RunStore) -> dict[str, AttackResult]:
     """Return what earlier runs found, by attack: of this very edit, oracle, settings and seed."""
-    wanted = AttackPlan.from_json({**plan.to_json(), "attacks": ()})
+    wanted = replace(plan, attacks=(), settings={})
     found: dict[str, AttackResult] = {}
     for record in store.newest():
         if record.kind != "attack" or record.status != "FINISHED":
             continue
-        if AttackPlan.from_json({**record.config, "attacks": ()}) != wanted:
+        theirs = AttackPlan.from_json(record.config)
+        if replace(theirs, attacks=(), settings={}) != wanted:
             continue
         for result in Robustness.load(record.path / "robustness.json").results:
-            found.setdefault(result.attack, result)
+            if _settings_of(theirs, result.attack) == _settings_of(plan, result.attack):
+                found.setdefault(result.attack, result)
     return {name: found[name] for name in ATTACKS if name in found}
+
+
+def _settings_of(plan: AttackPlan, *attacks: str) -> dict[str, str]:
+    """Return the settings of some attacks, as they are written."""
+    mine = {k: v for k, v in plan.settings.items() if k.partition(".")[0] in attacks}
+    return {key: written(value) for key, value in mine.items()}
 
 
 def attack_missing(
@@ -176,7 +181,7 @@ def attack_missing(
     known = attacked(plan, store)
     missing = tuple(name for name in plan.names() if name not in known)
     if missing:
-        less = replace(plan, attacks=missing)
+        less = replace(plan, attacks=missing, settings=_settings_of(plan, *missing))
         run_attack(less, base, edited, request, store=store, progress=progress)
         known = attacked(plan, store)
     return Robustness(tuple(known[name] for name in plan.names() if name in known))

@@ -56,6 +56,7 @@ class ContextDistillationConfig(UnlearningConfig):
             forget.
     """
 
+    steps: int = 40
     retain: str = "kl"
     context: str = "auto"
     along: str = "instead"

@@ -27,6 +27,8 @@ from workbench.models.model import Model
 class GradDiffConfig(UnlearningConfig):
     """Settings of gradient difference; with retain "kl" it is KL minimisation."""
 
+    steps: int = 40
+
 
 @dataclass(frozen=True)
 class GradAscentConfig(GradDiffConfig):

@@ -59,6 +59,7 @@ class HarryPotterConfig(UnlearningConfig):
         penalty: by how much the logits of translations of earlier terms are lowered.
     """
 
+    steps: int = 40
     alpha: float = 5.0
     reinforce_steps: int = 10
     reinforce_lr: float = 3e-4

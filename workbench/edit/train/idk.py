@@ -31,6 +31,9 @@ from workbench.models.model import Model
 class IdkConfig(UnlearningConfig):
     """Settings of learning to say something else."""
 
+    steps: int = 30
+    batch: int = 16
+
 
 @dataclass(frozen=True)
 class DpoConfig(NpoConfig):

@@ -36,6 +36,8 @@ class MechanisticConfig(UnlearningConfig):
         forget: injection, which learns the refusal or foil, or log1mp, which lowers the answer.
     """
 
+    steps: int = 40
+    lr: float = 1e-3
     forget: str = "injection"
 
     def check(self) -> None:

@@ -35,6 +35,7 @@ class NpoConfig(UnlearningConfig):
         beta: how soon an answer that has become unlikely is left alone; near 0, never.
     """
 
+    steps: int = 30
     beta: float = 0.1
 
     def check(self) -> None:

@@ -54,6 +54,7 @@ class RmuConfig(TrainingConfig):
             all, everywhere in prompt and answer.
     """
 
+    steps: int = 40
     layer: int | None = None
     coefficient: float = 1.0
     tokens: str = "answer"

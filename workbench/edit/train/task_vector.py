@@ -35,7 +35,9 @@ class TaskVectorConfig(TrainingConfig):
         alpha: how many times the learned change is subtracted.
     """
 
-    alpha: float = 1.0
+    steps: int = 10
+    lr: float = 1e-4
+    alpha: float = 4.0
 
     def check(self) -> None:
         """Refuse settings that make no sense.
