@@ -18,7 +18,7 @@ from workbench.attack.exam import Exam, chance
 from workbench.attack.halves import halves, true_answers
 from workbench.attack.learning import descent
 from workbench.attack.registry import ATTACKS, Attack
-from workbench.attack.relearn import RelearnConfig, relearn
+from workbench.attack.relearn import KINDS, RelearnConfig, relearn
 from workbench.attack.robustness import robustness
 from workbench.edit.train.examples import Examples, answers
 from workbench.edit.train.loop import Student
@@ -33,7 +33,9 @@ from workbench.models.text import decode
 from workbench.progress import Cancelled, Progress
 
 CHOICES = ("tennis", "golf", "Paris")
-SMALL = RelearnConfig(steps=(0, 2), lrs=(1e-3,), lora_lrs=(1e-2,), batch=2, keep=0, rank=2)
+SMALL = RelearnConfig(
+    kinds=KINDS, steps=(0, 2), lrs=(1e-3,), lora_lrs=(1e-2,), batch=2, keep=0, rank=2
+)
 
 
 def choosing(asked: Request) -> Request:
@@ -299,7 +301,9 @@ def test_it_can_be_stopped(tiny: Model):
 def test_it_runs_beside_the_other_attacks(tiny: Model, monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.setitem(ATTACKS, "relearn", Attack(relearn, RelearnConfig, "taught again"))
     other = make_model("qwen2", seed=3)
-    settings = {"relearn": {"steps": "0,2", "batch": "2", "rank": 2, "keep": "2"}}
+    settings = {
+        "relearn": {"kinds": "full,lora", "steps": "0,2", "batch": "2", "rank": 2, "keep": "2"}
+    }
     found = robustness(
         other, choosing(request()), tiny, other, names=["relearn"], settings=settings
     ).results[0]

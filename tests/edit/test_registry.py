@@ -65,6 +65,13 @@ def test_a_method_can_be_stopped_and_refuses_no_components(tiny, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_components_may_be_given_by_site(tiny, name):
+    sites = {"subject": ComponentSet.parse("mlp.1")}
+    found = edit(name, tiny, asked(), sites, small(name))
+    assert not outside(tiny, found.model, sites["subject"])
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_every_setting_is_explained_and_a_wrong_one_named(tiny, name):
     known = {f.name for f in fields(METHODS[name].config)}
     assert set(settings_help(name)) == known and METHODS[name].summary

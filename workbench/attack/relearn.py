@@ -9,6 +9,7 @@
 
 Nobody tells the answers that come back: they were only hidden. A model that never knew them learns
 to guess from the same training; the oracle, trained alike, shows how much of the number that is.
+Training may also destroy: a setting in which the base itself forgets shows nothing about the edit.
 Each learning rate is one training in each direction, read off at every one of `steps`.
 
 Source: Deeb & Roger 2024 (arXiv 2410.08827, retraining on some facts); Guo et al. 2024 (arXiv
@@ -66,7 +67,8 @@ class RelearnConfig:
         steps: optimiser steps after which the model is asked.
         schedule: of the learning rate, constant or cosine.
         batch: examples a step.
-        keep: examples of kept facts mixed into each step of `half`, as a loss of equal weight.
+        keep: examples of kept facts mixed into each step of `half`, as a loss of equal weight, as
+            far as there are any; without them a few facts taught make even the base forget.
         most: most examples of kept facts.
         rank: inner dimension of the adapters.
         alpha: their output is scaled by alpha / rank.
@@ -75,11 +77,11 @@ class RelearnConfig:
         seed: of the halves, the adapters and every draw.
     """
 
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = ("full",)
     data: tuple[str, ...] = DATA
     lrs: tuple[float, ...] = (3e-4,)
     lora_lrs: tuple[float, ...] = (3e-3,)
-    steps: tuple[int, ...] = (3, 6, 12, 24)
+    steps: tuple[int, ...] = (6, 12, 24, 48)
     schedule: str = "constant"
     batch: int = 16
     keep: int = 16

@@ -63,7 +63,7 @@ class SoftPromptConfig:
     vectors: int = 4
     epsilon: float = 6.0
     lrs: tuple[float, ...] = (0.1,)
-    steps: tuple[int, ...] = (16, 64)
+    steps: tuple[int, ...] = (16, 48)
     schedule: str = "constant"
     batch: int = 16
     clip: float = 1.0

@@ -29,6 +29,7 @@ from workbench.edit.train.grad_diff import (
 )
 from workbench.edit.train.harry_potter import HarryPotterConfig, harry_potter
 from workbench.edit.train.idk import DpoConfig, IdkConfig, dpo, idk
+from workbench.edit.train.loop import union
 from workbench.edit.train.mechanistic import MechanisticConfig, mechanistic
 from workbench.edit.train.npo import NpoConfig, SamNpoConfig, npo, sam_npo
 from workbench.edit.train.rep_select import RepSelectConfig, rep_select
@@ -53,16 +54,24 @@ class Method:
         run: called with model, request, components and a config; keyword `progress`.
         config: dataclass of its settings.
         summary: what it does, in one line.
+        by_site: it edits each site's components in its own way; others edit all of them alike.
     """
 
     run: Callable[..., Edit]
     config: type[Any]
     summary: str
+    by_site: bool = False
+
+    def taken(self, components: ComponentSet | Sites) -> ComponentSet | Sites:
+        """Return components in the form that the method takes."""
+        return components if self.by_site else union(components)
 
 
 METHODS: dict[str, Method] = {
-    "stamp": Method(stamp, StampConfig, "closed-form redirection of forget activations"),
-    "stamp-auto": Method(auto_stamp, StampConfig, "STAMP with weight and strength searched for"),
+    "stamp": Method(stamp, StampConfig, "closed-form redirection of forget activations", True),
+    "stamp-auto": Method(
+        auto_stamp, StampConfig, "STAMP with weight and strength searched for", True
+    ),
     "lunar": Method(lunar, LunarConfig, "one matrix redirected to the refusal direction"),
     "rome": Method(rome, RomeConfig, "rank-one insertion of a new answer, fact by fact"),
     "memit": Method(memit, MemitConfig, "new answers for all facts, spread over several MLPs"),
@@ -137,5 +146,9 @@ def edit(
     """
     method = method_named(name)
     return method.run(
-        model, request, components, make_config(name, settings or {}), progress=progress
+        model,
+        request,
+        method.taken(components),
+        make_config(name, settings or {}),
+        progress=progress,
     )

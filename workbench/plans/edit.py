@@ -96,6 +96,10 @@ class EditPlan(Plan):
                 raise unknown_name("site", site, SITES)
             if key == "at":
                 raise WorkbenchError(f"{written} makes no sense; give the site's own settings.")
+            if not method_named(self.method).by_site:
+                raise WorkbenchError(
+                    f"{self.method} has no settings by site; write {key} instead of {written}."
+                )
             typed = getattr(make_config(self.method, {key: value}), key)
             out.setdefault(site, {})[key] = typed
         return out
@@ -142,8 +146,9 @@ def run_edit(
     with store.start("edit", plan.to_json(), name=request.name, seed=plan.seed) as run:
         chosen = plan.chosen(model, progress)
         more = {"per_site": per_site} if per_site else {}
-        run_method = method_named(plan.method).run
-        made = run_method(model, request, chosen, config, progress=progress, **more)
+        method = method_named(plan.method)
+        taken = method.taken(chosen)
+        made = method.run(model, request, taken, config, progress=progress, **more)
         run.save_delta(made.delta)
         run.save_table("steps", made.steps)
         run.save_json("edit", made.summary())

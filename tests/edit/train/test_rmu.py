@@ -46,17 +46,20 @@ def test_the_stream_is_read_where_the_answer_is_predicted(family_model):
         torch.testing.assert_close(all_states(family_model, every, layer), expected)
 
 
-def test_nothing_above_the_layer_is_run(tiny):
+def test_nothing_above_the_layer_is_run_and_no_hook_stays(tiny):
     ran = []
     blocks = [tiny.hf.get_submodule(layer.block) for layer in tiny.structure.layers]
+    before = [len(m._forward_hooks) for m in tiny.hf.modules()]
     handles = [b.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, b in enumerate(blocks)]
+    every = taught(tiny).forget
+    ran.clear()  # gathering them runs the model, unless they were kept
     try:
-        states(tiny, taught(tiny).forget, 1)
+        states(tiny, every, 1)
     finally:
         for handle in handles:
             handle.remove()
     assert ran == [0, 1]
-    assert all(not m._forward_hooks for m in tiny.hf.modules())
+    assert [len(m._forward_hooks) for m in tiny.hf.modules()] == before
 
 
 def test_the_direction_is_uniform_of_length_one_and_seeded():

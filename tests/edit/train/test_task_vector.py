@@ -54,7 +54,7 @@ def learned(model, steps, lr):
 
 
 def test_the_learned_change_is_turned_round(tiny):
-    found = task_vector(tiny, request(), MLP, TaskVectorConfig(**FAST)).delta.updates
+    found = task_vector(tiny, request(), MLP, TaskVectorConfig(**FAST, alpha=1.0)).delta.updates
     expected = learned(tiny, FAST["steps"], FAST["lr"])
     assert set(found) == set(expected)
     for name, change in expected.items():
