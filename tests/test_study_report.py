@@ -157,7 +157,7 @@ def test_markdown_has_a_line_a_method_and_place(result: StudyResult) -> None:
     assert head == headers(result) and set(rule) == {"---"} and len(rule) == len(head)
     assert [row[:3] for row in body] == [row[:3] for row in rows(result)]
     assert text.startswith("# by hand\n") and "seeds 0, 1, 2" in text
-    assert "Every method tried 1 settings and may lose 2%" in text
+    assert "Every method tried 1 setting and may lose 2%" in text
 
 
 def test_hostile_names_stay_within_their_cells(hostile: StudyResult) -> None:

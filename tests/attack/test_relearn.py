@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from tests.conftest import make_model
@@ -14,8 +12,7 @@ from tests.edit.requests import fact, facts, request
 from workbench.attack.adapters import adapted
 from workbench.attack.asking import ask_freely
 from workbench.attack.attack import AttackResult
-from workbench.attack.exam import Exam, chance
-from workbench.attack.halves import halves, true_answers
+from workbench.attack.halves import true_answers
 from workbench.attack.learning import descent
 from workbench.attack.registry import ATTACKS, Attack
 from workbench.attack.relearn import KINDS, RelearnConfig, relearn
@@ -24,9 +21,8 @@ from workbench.edit.train.examples import Examples, answers
 from workbench.edit.train.loop import Student
 from workbench.edit.train.losses import nll
 from workbench.errors import WorkbenchError
-from workbench.facts.fact import Fact, FactSet, Refuse, Request
+from workbench.facts.fact import FactSet, Request
 from workbench.facts.request_files import load_request
-from workbench.measure.text_metrics import teacher_forced
 from workbench.models.load import load
 from workbench.models.model import Model
 from workbench.models.text import decode
@@ -45,69 +41,6 @@ def choosing(asked: Request) -> Request:
 
 def by_setting(cells) -> dict[tuple, float]:
     return {tuple(c.setting.values()): c.value for c in cells}
-
-
-# --- the split -------------------------------------------------------------------------------
-
-
-@given(count=st.integers(2, 9), seed=st.integers(0, 10_000))
-def test_every_fact_is_tested_once_and_never_taught_then(tiny: Model, count: int, seed: int):
-    names = [f"Name{chr(97 + i)}" for i in range(count)]
-    forget = FactSet(tuple(f for n in names for f in (fact(n), fact(n, " golf"))))
-    both = halves(forget, seed=seed)
-    assert sorted(f.key for h in both for f in h.tested) == sorted(f.key for f in forget)
-    assert abs(len(both[0].tested.subjects) - len(both[1].tested.subjects)) <= 1
-    for half in both:
-        taught = true_answers(tiny, half.taught, half.tested.subjects)
-        text = "\n".join(decode(tiny, s) for s in taught.sequences)
-        assert all(name in text for name in half.taught.subjects)
-        assert not any(name in text for name in half.tested.subjects)
-
-
-def test_the_split_depends_on_the_seed():
-    forget = facts(*(f"Name{i}" for i in range(8)))
-    assert len({frozenset(halves(forget, seed=s)[0].tested.subjects) for s in range(10)}) > 1
-
-
-def test_what_names_a_tested_subject_is_not_taught(tiny: Model):
-    about_golf = Fact("golf", "golf is played by", " Carl Dorn", statements=("Most people play",))
-    taught = true_answers(tiny, FactSet((*facts("Ada Brook"), about_golf)), ["Carl Dorn"])
-    assert {decode(tiny, s) for s in taught.sequences} == {
-        "Question: Which sport does Ada Brook play?\nAnswer: tennis",
-        "Ada Brook plays the sport of tennis",
-    }
-
-
-def test_training_sees_the_answers_and_only_those_are_learned(tiny: Model):
-    taught = true_answers(tiny, facts("Ada Brook"), ())
-    ends = {decode(tiny, s[b:]) for s, b in zip(taught.sequences, taught.starts, strict=True)}
-    assert ends == {" tennis"}
-
-
-def test_one_subject_is_too_few(tiny: Model):
-    with pytest.raises(WorkbenchError, match="too small to split"):
-        relearn(tiny, request(("Ada Brook",)), SMALL, base=tiny)
-
-
-# --- the questions ---------------------------------------------------------------------------
-
-
-def test_free_answers_are_those_of_every_other_attack(tiny: Model):
-    asked = [(f, p) for f in request().forget for p in (f.prompt, *f.statements)]
-    exam = Exam.of(tiny, request().forget, Refuse(), wordings=2)
-    assert exam.sit(tiny) == {"free": ask_freely(tiny, asked, Refuse())}
-
-
-def test_choices_are_compared_by_their_likelihood(tiny: Model):
-    forget = choosing(request(("Ada Brook", "Carl Dorn", "Zed Quux", "Norway Paris"))).forget
-    outcomes = Exam.of(tiny, forget, Refuse()).sit(tiny)["choice"]
-    for f, outcome in zip(forget, outcomes, strict=True):
-        scores = teacher_forced(tiny, [f.prompt] * 3, [f" {c}" for c in CHOICES])
-        best = max(range(3), key=lambda i: scores[i].log_probability)
-        assert outcome.answer == CHOICES[best]
-        assert outcome.value == float(CHOICES[best] == "tennis")
-    assert chance("choice", outcomes) == pytest.approx(1 / 3)
-    assert chance("free", outcomes) == 0
 
 
 # --- the training ----------------------------------------------------------------------------
@@ -227,6 +160,11 @@ def test_half_precision_is_trained_in_single(tiny: Model):
     ours, theirs = (relearn(m, request(), config, base=m) for m in (low, exact))
     assert [c.outcomes for c in ours] == [c.outcomes for c in theirs]
     assert {p.dtype for p in low.parameters.values()} == {torch.bfloat16}
+
+
+def test_one_subject_is_too_few(tiny: Model):
+    with pytest.raises(WorkbenchError, match="too small to split"):
+        relearn(tiny, request(("Ada Brook",)), SMALL, base=tiny)
 
 
 # --- the attack ------------------------------------------------------------------------------

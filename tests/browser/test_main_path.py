@@ -263,7 +263,7 @@ def _pictures(chromium, url: str, query: str, tmp_path: Path) -> None:
                     "() => !document.querySelector('[data-testid=stSkeleton],"
                     "[data-testid=stStatusWidget]')"
                 )
-                page.wait_for_timeout(4000)
+                page.wait_for_timeout(2000)
                 no_fault(page)
                 theme = "dark" if dark else "light"
                 page.screenshot(path=folder / f"{name or 'model'}-{width}-{theme}.png")

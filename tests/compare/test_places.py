@@ -10,7 +10,8 @@ from workbench.compare.places import budget_of, check_place, is_random, place, p
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet
 from workbench.localize.causal_tracing import causal_tracing
-from workbench.localize.corruption import Noise
+from workbench.localize.corruption import Noise, Replacement
+from workbench.localize.localization import Localization
 from workbench.models.components import Component, ComponentSet
 from workbench.models.load import load
 from workbench.models.model import Model
@@ -72,20 +73,29 @@ def test_a_found_place_is_the_localizers_own_with_the_seed(model: Model) -> None
             assert chosen == own.choose(parameters=wanted, kinds=kinds)
 
 
-def test_a_place_is_localized_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    own = places.localize
+def test_a_place_is_localized_once_with_each_seed_that_matters(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = causal_tracing(model, FACTS)
+    seen: list[tuple[str, dict[str, object]]] = []
 
-    def counted(*given: object, **settings: object):
-        seen.append(settings.get("corruption"))
-        return own(*given, **settings)  # type: ignore[arg-type]
+    def counted(name: str, *_: object, progress: object, **settings: object) -> Localization:
+        seen.append((name, settings))
+        return found
 
     monkeypatch.setattr(places, "localize", counted)
     monkeypatch.setattr(places, "_KEPT", {})
-    for name in ("causal_tracing", "causal_tracing_mlps", "causal_tracing"):
-        for seed in (0, 1):
-            place(name, model, FACTS, 1000, seed=seed)
-    assert seen == [Noise(seed=0), Noise(seed=1)]
+    names = ("causal_tracing", "attribution_patching", "fact_lookup", "logit_lens")
+    for name in names:
+        for form in (name, f"{name}_mlps", name):
+            for seed in (0, 1):
+                place(form, model, FACTS, 1000, seed=seed)
+    assert seen == [
+        *(("causal_tracing", {"corruption": Noise(seed=s)}) for s in (0, 1)),
+        *(("attribution_patching", {"corruption": Replacement(seed=s)}) for s in (0, 1)),
+        *(("fact_lookup", {"seed": s}) for s in (0, 1)),
+        ("logit_lens", {}),  # it draws nothing
+    ]
 
 
 def test_controls_and_written_components_are_as_they_are(model: Model) -> None:
