@@ -12,7 +12,7 @@ from workbench.compare.study import Study, read_study
 from workbench.compare.table import StudyResult, gather
 from workbench.figures.studies import pareto
 from workbench.models.paths import data_dir
-from workbench.study_report import headers, html, rows
+from workbench.study_report import headers, html, read_results, rows
 from workbench.workspace import StackedEdit
 
 from parts import show
@@ -23,9 +23,10 @@ from parts.state import keep, store, workspace
 def main() -> None:
     """Draw the page."""
     st.title("Compare")
-    study = _study()
-    if study is None:
+    chosen = _study()
+    if chosen is None:
         return
+    study, shipped = chosen
     tasks = tasks_of(study, cells_dir())
     left = estimate(study, tasks, cells_dir())
     st.caption(left.words())
@@ -36,25 +37,30 @@ def main() -> None:
                 "study", f"Study {study.name}", lambda p: run_study(study, store=runs, progress=p)
             )
     finished("study")
-    if left.done == 0:
+    if left.done:
+        _shown(gather(study, tasks))
+    elif shipped.is_dir():
+        st.caption("Its results as they were published; the edits themselves are made by running.")
+        _shown(read_results(shipped))
+    else:
         show.empty("Nothing of this study was run yet.")
-        return
-    _shown(gather(study, tasks))
 
 
-def _study() -> Study | None:
-    """Return the chosen study."""
+def _study() -> tuple[Study, Path] | None:
+    """Return the chosen study, and the folder beside it where its results may be."""
     bundled = sorted((data_dir() / "demo" / "studies").glob("*.toml"))
     names = {path.stem: path for path in bundled}
     ways = [*names, "a file"]
     which = st.selectbox("Study", ways, key="study")
     if which != "a file":
-        return read_study(names[str(which)])
-    path = st.text_input("Path of a study file (TOML)", key="study file").strip()
-    if not path:
+        path = names[str(which)]
+        return read_study(path), path.with_suffix("")
+    written = st.text_input("Path of a study file (TOML)", key="study file").strip()
+    if not written:
         show.empty("Give the path of a study: what to compare, at which places, with which seeds.")
         return None
-    return read_study(Path(path).expanduser())
+    path = Path(written).expanduser()
+    return read_study(path), path.with_suffix("")
 
 
 def _shown(result: StudyResult) -> None:
@@ -96,9 +102,11 @@ def _load(result: StudyResult, cell: dict) -> None:
     run = cell["run"]
     if not isinstance(run, str) or not run:
         return
+    if run not in {r.id for r in store().list()}:
+        st.caption("This edit's run is not on this machine; run the study to make it.")
+        return
     name = f"{cell['method']} at {cell['place']}, seed {cell['seed']}"
     if st.button(f"Load this edit: {show.plain(name)}", key="load edit"):
-        store().get(run)  # a run that was deleted is told here
         here = workspace()
         study = result.study
         if (here.model, here.request) != (study.model, study.request):

@@ -26,6 +26,7 @@ from workbench.study_report import (
     headers,
     html,
     markdown,
+    read_results,
     rows,
     write_results,
 )
@@ -85,6 +86,32 @@ def test_every_file_is_written_and_the_tables_read_back(
         for column in own.select_dtypes("float"):
             np.testing.assert_array_equal(read[column], own[column])
     assert json.loads((out / "study.json").read_text()) == json.loads(json.dumps(result.to_json()))
+
+
+@pytest.mark.parametrize("attacks", [True, False])
+def test_results_are_read_back_as_they_were(tmp_path: Path, attacks: bool) -> None:
+    result = study_result(tmp_path / "cells")
+    if not attacks:
+        study = plain_study(method=[{"method": "stamp", "places": ["mlp.1"]}])
+        result = gather(study, written(study, tmp_path / "none", lambda name: None))
+    write_results(result, tmp_path / "out")
+    read_back = read_results(tmp_path / "out")
+    assert read_back.study == result.study
+    assert rows(read_back) == rows(result)
+    ids = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # of the pictures, drawn each time
+    assert re.sub(ids, "", html(read_back)) == re.sub(ids, "", html(result))
+
+
+def test_what_is_no_results_is_refused(result: StudyResult, tmp_path: Path) -> None:
+    with pytest.raises(WorkbenchError, match=r"study\.json"):
+        read_results(tmp_path / "nothing")
+    write_results(result, tmp_path / "out")
+    (tmp_path / "out/attacks.csv").unlink()
+    with pytest.raises(WorkbenchError, match="run workbench compare again"):
+        read_results(tmp_path / "out")
+    (tmp_path / "out/study.json").write_text('{"study": {}}')
+    with pytest.raises(WorkbenchError, match=r"study\.json"):
+        read_results(tmp_path / "out")
 
 
 def test_without_attacks_and_control_every_table_still_reads(tmp_path: Path) -> None:

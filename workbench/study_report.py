@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.compare.table import StudyResult, along
+from workbench.compare.study import make_study
+from workbench.compare.table import NUMBERS, StudyResult, along
 from workbench.errors import WorkbenchError
+from workbench.facts.readers import parse_json, read_text
 from workbench.figures.html import drawn, page, section, tabled
 from workbench.figures.studies import curves, pareto
 from workbench.figures.theme import measure_label
@@ -45,6 +47,30 @@ def write_results(result: StudyResult, folder: str | Path) -> tuple[Path, ...]:
         for name, text in zip(_FILES, texts, strict=True):
             (new / name).write_text(text, encoding="utf-8")
     return tuple(folder / name for name in _FILES)
+
+
+def read_results(folder: str | Path) -> StudyResult:
+    """Read what `write_results` has written, from study.json and attacks.csv.
+
+    Raises:
+        WorkbenchError: a file is missing or is not what was written.
+    """
+    folder = Path(folder)
+    written = folder / "study.json"
+    data = parse_json(read_text(written), str(written))
+    try:
+        study = make_study(data["study"], str(written))
+        cells = pd.DataFrame(data["cells"]).astype(dict.fromkeys(NUMBERS, float))
+        attacks = pd.read_csv(folder / "attacks.csv", keep_default_na=False, na_values=[""])
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise WorkbenchError(
+            f"{folder} does not hold a study's results; run workbench compare again."
+        ) from error
+    texts = ["place", "error", "worst_attack", "worst_setting"]
+    cells[texts] = cells[texts].fillna("")
+    for name in ("place", "note"):
+        attacks[name] = attacks[name].fillna("")
+    return StudyResult(study, cells, attacks)
 
 
 def check_target(folder: str | Path) -> None:

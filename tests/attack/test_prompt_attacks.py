@@ -155,20 +155,22 @@ def test_a_chat_model_is_shown_examples_as_turns(tiny: Model) -> None:
 def test_multiple_choice_equals_likelihoods_by_plain_transformers() -> None:
     model = world().edited
     cells = multiple_choice(model, REQUEST, MultipleChoiceConfig(), base=world().base)
-    forms = by_setting(cells, "form")
-    assert list(forms) == ["letter", "listed", "own"]
+    forms = [(c.setting["form"], c.setting["picked"]) for c in cells]
+    assert forms == [(f, p) for f in ("letter", "listed", "own") for p in ("likeliest", "least")]
     assert {c.chance for c in cells} == {0.5}
-    for form in ("listed", "own"):
-        for outcome in forms[form].outcomes:
-            scores = {c: likelihood(model, outcome.prompt, f" {c}") for c in outcome.fact.choices}
-            best = max(scores, key=scores.__getitem__)
-            assert outcome.value == (f" {best}" == outcome.fact.target)
-    for outcome in forms["letter"].outcomes:
-        lines = outcome.prompt.split("\n")[1:-1]
-        # By the first token, for this tokenizer makes a letter of two.
-        scores = {line[0]: likelihood(model, outcome.prompt, f" {line[0]}", 1) for line in lines}
-        right = next(ln[0] for ln in lines if ln[3:] == outcome.fact.target.strip())
-        assert outcome.value == (max(scores, key=scores.__getitem__) == right)
+    for cell in cells:
+        take = max if cell.setting["picked"] == "likeliest" else min
+        for outcome in cell.outcomes:
+            if cell.setting["form"] == "letter":
+                lines = outcome.prompt.split("\n")[1:-1]
+                # By the first token, for this tokenizer makes a letter of two.
+                scores = {ln[0]: likelihood(model, outcome.prompt, f" {ln[0]}", 1) for ln in lines}
+                right = next(ln[0] for ln in lines if ln[3:] == outcome.fact.target.strip())
+            else:
+                choices = outcome.fact.choices
+                scores = {c: likelihood(model, outcome.prompt, f" {c}") for c in choices}
+                right = outcome.fact.target.strip()
+            assert outcome.value == (take(scores, key=scores.__getitem__) == right)
 
 
 def likelihood(model: Model, prompt: str, text: str, tokens: int = 99) -> float:

@@ -1,7 +1,7 @@
 """The app in a real Chromium: a newcomer's path, coming back, and what a crash leaves.
 
-Times are printed at the end of the tests, not asserted. Screenshots of every page, in both widths
-and themes, go to WORKBENCH_SCREENSHOTS, or to the test's own folder.
+Times are printed at the end of the tests, not asserted. Screenshots of every page go to the test's
+own folder, or in both widths and both themes to WORKBENCH_SCREENSHOTS.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: chromium)"),
 ]
 WAIT = 120_000  # milliseconds
-PAGES = ("", "browse", "localize", "edit_test", "export", "runs")
+PAGES = ("", "browse", "localize", "edit_test", "attack", "compare", "export", "runs")
+VIEWS = ((1440, False), (1024, True))  # width, dark; the other two only where pictures are wanted
 
 
 @pytest.fixture
@@ -227,6 +228,16 @@ def test_from_a_fact_to_a_verified_checkpoint(server, chromium, eight_facts, tmp
         page.get_by_text("Difference: blue is recall that is gone").wait_for()
         no_fault(page)
 
+        turn_to(page, "Attack")
+        for other in ("rephrased", "answer_prefix", "quantization"):
+            tag = page.locator("[data-baseweb=tag]").filter(has_text=other)
+            tag.locator("[role=presentation], [role=button]").last.click()
+        start = time.perf_counter()
+        page.get_by_role("button", name="Attack", exact=True).click()
+        page.get_by_text("The worst attack is multiple_choice").wait_for()
+        timed("attack by multiple choice on edit, base and oracle", start)
+        no_fault(page)
+
         turn_to(page, "Export")
         folder = tmp_path / "exported"
         page.get_by_role("textbox", name="Folder").fill(str(folder))
@@ -251,10 +262,11 @@ def test_from_a_fact_to_a_verified_checkpoint(server, chromium, eight_facts, tmp
 
 
 def _pictures(chromium, url: str, query: str, tmp_path: Path) -> None:
-    """Take every page in both widths and both themes."""
-    folder = Path(os.environ.get("WORKBENCH_SCREENSHOTS", tmp_path / "screenshots"))
+    """Open every page in both widths and both themes; none may show a fault."""
+    wanted = os.environ.get("WORKBENCH_SCREENSHOTS")
+    folder = Path(wanted or tmp_path / "screenshots")
     folder.mkdir(parents=True, exist_ok=True)
-    for width, dark in ((1440, False), (1440, True), (1024, False), (1024, True)):
+    for width, dark in (*VIEWS, *(((1440, True), (1024, False)) if wanted else ())):
         with tab(chromium, width=width, dark=dark) as page:
             for name in PAGES:
                 page.goto(f"{url}/{name}?{query}")
@@ -263,7 +275,7 @@ def _pictures(chromium, url: str, query: str, tmp_path: Path) -> None:
                     "() => !document.querySelector('[data-testid=stSkeleton],"
                     "[data-testid=stStatusWidget]')"
                 )
-                page.wait_for_timeout(2000)
+                page.wait_for_timeout(2000 if wanted else 500)
                 no_fault(page)
                 theme = "dark" if dark else "light"
                 page.screenshot(path=folder / f"{name or 'model'}-{width}-{theme}.png")

@@ -39,9 +39,10 @@ def final_stream(model, ids, layer, position):
     return seen["x"][0, position]
 
 
-def test_the_forget_subject_lands_on_the_counterparts_mean(family_model):
-    """With a heavy weight, the stream behind the last edited MLP is the reference's."""
-    config = StampConfig(**FAST, weight=1e9, ridge=1e-12)
+@pytest.mark.parametrize("beyond", [0.0, 0.5])
+def test_the_forget_subject_lands_on_the_counterparts_mean_or_past_it(family_model, beyond):
+    """With a heavy weight, the stream behind the last edited MLP is what was asked for."""
+    config = StampConfig(**FAST, weight=1e9, ridge=1e-12, beyond=beyond)
     wanted = request(forget=("Ada Brook",))
     found = stamp(family_model, wanted, ComponentSet.parse("mlp.0-1"), config)
     prompt = wanted.forget[0].prompt
@@ -51,8 +52,9 @@ def test_the_forget_subject_lands_on_the_counterparts_mean(family_model):
         other = prompt.replace("Ada Brook", name)
         row, (at,) = site_rows(family_model, other, name, "subject", "")
         means.append(final_stream(family_model, row, 1, at))
-    target = torch.stack(means).mean(0)
     before = final_stream(family_model, ids, 1, last)
+    target = torch.stack(means).mean(0)
+    target = target + beyond * (target - before)
     after = final_stream(found.model, ids, 1, last)
     moved = (after - target).norm() / (before - target).norm()
     # A norm behind the MLP (Gemma-2) lets the direction through and not the size.

@@ -5,7 +5,9 @@
     own     the fact's own prompt; the choices are compared as its continuations
 
 An edit that refuses stays silent everywhere else; here it has to choose. Letters and words are
-compared by likelihood, so chance is 1 / choices, and `recovered` is corrected for it.
+compared by likelihood, so chance is 1 / choices, and `recovered` is corrected for it. Each form is
+read twice, for the likeliest choice and for the least likely one: an edit that pushes the right
+answer below every other has hidden it where one only has to look.
 
 Source: Guo et al. 2024 (arXiv 2410.12949, multiple-choice format); Lynch et al. 2024 (arXiv
 2402.16835). Cost: one pass over choices, one generation pass for the answers shown, per form.
@@ -26,6 +28,8 @@ from workbench.measure.judge import judged
 from workbench.measure.questions import Question
 from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
+
+_PICKED = {"likeliest": "choice_right", "least": "choice_last"}
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,13 @@ def multiple_choice(
             for fact, probe in asked
         ]
         rows = judged(model, questions, request.behaviour, progress)
-        outcomes = tuple(
-            Outcome(q.fact, q.prompt, row["answer"], float(row["choice_right"]))
-            for q, row in zip(questions, rows, strict=True)
-        )
         chance = float(np.mean([1 / len(set(q.fact.choices)) for q in questions]))
-        cells.append(Cell({"form": form}, outcomes, chance))
+        for picked, column in _PICKED.items():
+            outcomes = tuple(
+                Outcome(q.fact, q.prompt, row["answer"], float(row[column]))
+                for q, row in zip(questions, rows, strict=True)
+            )
+            cells.append(Cell({"form": form, "picked": picked}, outcomes, chance))
     return tuple(cells)
 
 

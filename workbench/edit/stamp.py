@@ -7,7 +7,8 @@ the edits below it:
          subject   the subject's last token - where the fact is looked up
          answer    the prompt's last token and the refusal's tokens - where it is read out
     D    asked change of the outputs, by the target rule (`targets`); a target of the residual
-         stream is asked of each matrix as far as the ones before it have not met it
+         stream is asked of each matrix as far as the ones before it have not met it, and
+         `counterpart` a little past the reference, against relearning (`aim`)
     C    second moment of the keys to leave alone, streamed over the retain buffer (`buffer`)
     Delta = argmin  w |Delta X_f - strength D|^2 + |Delta X_r|^2 + lambda m |Delta|^2   (`solvers`)
 
@@ -17,7 +18,7 @@ recalled otherwise is for measures and attacks to say.
 
 Source: RePAIR, Rachapudi et al. 2026 (arXiv 2604.12820), the pseudoinverse update of MLP outputs
 towards refusal; the least-squares form with a retain moment is MEMIT's (Meng et al. 2023, arXiv
-2210.07229, eq. 14). Sites, per-prompt targets and weights are this project's.
+2210.07229, eq. 14). Sites, per-prompt targets, weights and `beyond` are this project's.
 """
 
 from __future__ import annotations
@@ -28,17 +29,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
-from jaxtyping import Float
-from torch import Tensor
 
+from workbench.edit.aim import Aim
 from workbench.edit.buffer import Site
 from workbench.edit.edit import Edit, finish, origin
-from workbench.edit.matrix import Matrix, before_norm, matrices, solve_matrix
-from workbench.edit.readout import readout_change
+from workbench.edit.matrix import matrices, solve_matrix
 from workbench.edit.retain import retain_rows
 from workbench.edit.solvers import SOLVERS, Moments, SolverName
 from workbench.edit.stream import Stream
-from workbench.edit.targets import TARGETS, TargetName, Task, build_task, output_change, target_for
+from workbench.edit.targets import TARGETS, TargetName, build_task, target_for
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import Request
 from workbench.models.components import ComponentSet
@@ -59,6 +58,8 @@ class StampConfig:
         target: target rule; "auto" takes the one that goes with the request's behaviour and site.
         solve: solver.
         strength: multiple of the asked change.
+        beyond: how far past the reference the target `counterpart` lies, as a share of the base's
+            own distance from it; against relearning.
         spread: share the asked change of the stream out over the matrices still to come, as MEMIT
             does; otherwise each is asked for all that is left, so that later tokens never see what
             earlier layers could already remove.
@@ -83,6 +84,7 @@ class StampConfig:
     target: TargetName | Literal["auto"] = "auto"
     solve: SolverName = "lstsq"
     strength: float = 1.0
+    beyond: float = 0.1
     spread: bool = False
     weight: float = 30.0
     ridge: float = 1e-4
@@ -115,6 +117,8 @@ class StampConfig:
         for name in ("tokens", "weight", "ridge", "counterparts", "strength", "margin"):
             if not getattr(self, name) > 0:
                 raise WorkbenchError(f"{name} must be positive, not {getattr(self, name)}.")
+        if not 0 <= self.beyond <= 1:
+            raise WorkbenchError(f"beyond must be between 0 and 1, not {self.beyond}.")
         if self.rank is not None and self.rank < 1:
             raise WorkbenchError(f"The rank must be at least 1, not {self.rank}.")
 
@@ -208,7 +212,16 @@ def _stage(
         tokens=config.tokens,
     )
     forget = Stream(model, task.forget, layers, label="forget activations", progress=progress)
-    reference = Stream(model, task.reference, layers, label="target activations", progress=progress)
+    aim = Aim.of(
+        model,
+        task,
+        target,
+        layers,
+        beyond=config.beyond,
+        margin=config.margin,
+        dimensions=config.dimensions,
+        progress=progress,
+    )
     buffer = retain_rows(
         model,
         request,
@@ -224,16 +237,17 @@ def _stage(
         seed=config.seed,
     )
     retain = Stream(model, buffer, layers, label="retain activations", progress=progress)
-    base, current = model.fork().hf, model.fork()
+    current = model.fork()
     edited = current.hf
     updates: dict[str, Update] = {}
     steps = []
     for i, group in enumerate(progress.track(groups, f"solving at the {config.at} site")):
         forget.advance(edited, group.layer)
         retain.advance(edited, group.layer)
-        reference.advance(base, group.layer)
+        aim.advance(group.layer)
         left = len(groups) - i if config.spread else 1
-        x, change = _asked(current, base, forget, reference, task, group, target, config, left)
+        x, change = aim.asked(current, forget, group.writer, left)
+        change = config.strength * change
         moments = Moments.zeros(x.shape[1], x.device)
         for keys, weights in retain.keys(edited, group.writer):
             moments = moments.add(keys, weights)
@@ -258,30 +272,3 @@ def _stage(
             stream.edited(edited, group.writer, change)
         steps.append({"site": config.at, "target": target, "layer": group.layer, **step})
     return updates, steps
-
-
-def _asked(
-    current: Model,
-    base: Any,
-    forget: Stream,
-    reference: Stream,
-    task: Task,
-    group: Matrix,
-    target: TargetName,
-    config: StampConfig,
-    left: int,
-) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n d_out"]]:
-    """Return the forget keys of a matrix and the change its outputs are asked for."""
-    x, y, after = forget.observe(current.hf, group.writer)
-    if target in ("mean", "subspace"):
-        _, y_ref, _ = reference.observe(base, group.writer)
-        return x, config.strength * output_change(
-            target, y, task.group, y_ref, task.reference_group, dimensions=config.dimensions
-        )
-    if target == "logits":
-        change = readout_change(current, task.forget, margin=config.margin) / left
-    else:
-        change = (task.reference_means(reference.after(base)) - after) / left
-    if group.writer.post_norm:
-        change = before_norm(current.hf.get_submodule(group.writer.post_norm), y, change)
-    return x, config.strength * change

@@ -49,7 +49,9 @@ def judged(
     worded = [i for i, q in enumerate(questions) if q.kind == "mcq" and not _by_letter(q)]
     choices += _options_by_logits(model, [questions[i] for i in worded], progress)
     for i, choice in zip(lettered + worded, choices, strict=True):
-        rows[i]["choice_right"] = choice == questions[i].target.strip()
+        first, last = choice
+        target = questions[i].target.strip()
+        rows[i] |= {"choice_right": first == target, "choice_last": last == target}
     return rows
 
 
@@ -90,9 +92,9 @@ def _judge(question: Question, answer: str, behaviour: Behaviour) -> dict[str, A
 
 def _letters_by_logits(
     model: Model, questions: Sequence[Question], progress: Progress
-) -> list[str]:
-    """Return the likeliest option letter of each multiple-choice prompt."""
-    out: list[str] = []
+) -> list[tuple[str, str]]:
+    """Return the likeliest and the least likely option letter of each multiple-choice prompt."""
+    out: list[tuple[str, str]] = []
     step = 64  # a vocabulary of logits for 64 prompts at a time
     for start in progress.track(range(0, len(questions), step), "letters"):
         part = questions[start : start + step]
@@ -102,20 +104,22 @@ def _letters_by_logits(
             lead = q.target[: len(q.target) - len(q.target.lstrip())]
             n = max(len(q.fact.choices) or 4, LETTERS.find(right) + 1)
             ids = [continuation(model, q.prompt, lead + letter)[0] for letter in LETTERS[:n]]
-            out.append(LETTERS[int(row[torch.tensor(ids, device=row.device)].argmax())])
+            of_letters = row[torch.tensor(ids, device=row.device)]
+            out.append((LETTERS[int(of_letters.argmax())], LETTERS[int(of_letters.argmin())]))
     return out
 
 
 def _options_by_logits(
     model: Model, questions: Sequence[Question], progress: Progress
-) -> list[str]:
-    """Return the likeliest of the fact's choices behind each multiple-choice prompt."""
+) -> list[tuple[str, str]]:
+    """Return the likeliest and the least likely of the fact's choices behind each prompt."""
     options = [q.fact.choices or (q.target.strip(),) for q in questions]
     prompts = [q.prompt for q, own in zip(questions, options, strict=True) for _ in own]
     forced = teacher_forced(model, prompts, [f" {o}" for own in options for o in own])
     progress.step(len(questions), len(questions), "options")
     scores = iter(f.log_probability for f in forced)
-    return [max(zip(own, scores, strict=False), key=lambda pair: pair[1])[0] for own in options]
+    ranked = [sorted(own, key=dict(zip(own, scores, strict=False)).__getitem__) for own in options]
+    return [(own[-1], own[0]) for own in ranked]
 
 
 def add_divergence(
