@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from tests.compare.small import METHOD, ROUNDING, load
 from workbench.attack.robustness import Robustness
 from workbench.cli import app
-from workbench.compare import cell, runner
+from workbench.compare import bench, runner
 from workbench.models.delta import Dense, Origin, WeightDelta
 from workbench.store.store import RunStore
 
@@ -27,8 +27,8 @@ FILES = {
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cell, "load", load)
-    monkeypatch.setattr(cell, "neutral_texts", lambda model, request: ("One text.",))
+    monkeypatch.setattr(bench, "load", load)
+    monkeypatch.setattr(bench, "neutral_texts", lambda model, request: ("One text.",))
 
 
 def run(*arguments: object) -> Result:

@@ -12,20 +12,22 @@ from tiny_files import request_file, tiny_folder
 
 from tests.compare.small import METHOD, ROUNDING, STAMP, load, plain_study, small_study
 from workbench.attack.robustness import robustness
+from workbench.compare import bench as benches
 from workbench.compare import cell
+from workbench.compare.bench import Bench, bench_of
 from workbench.compare.cell import (
-    Bench,
     CellName,
     attack_key,
-    bench_of,
     cells_of,
     edit_key,
     failed_cell,
     run_attack,
     run_cell,
 )
+from workbench.compare.runner import tasks_of
 from workbench.compare.search import Candidate, Quick, best, quick, retained
 from workbench.compare.study import Study
+from workbench.edit.in_context import InContextConfig, in_context, with_context
 from workbench.edit.stamp import StampConfig, stamp
 from workbench.errors import WorkbenchError
 from workbench.facts.request_files import load_request
@@ -40,8 +42,8 @@ EDIT = CellName("stamp", "mlp.0", 3)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cell, "load", load)
-    monkeypatch.setattr(cell, "neutral_texts", lambda model, request: NEUTRAL)
+    monkeypatch.setattr(benches, "load", load)
+    monkeypatch.setattr(benches, "neutral_texts", lambda model, request: NEUTRAL)
 
 
 @pytest.fixture
@@ -140,6 +142,21 @@ def test_an_attack_is_the_attacks_own_result(tmp_path: Path, store: RunStore, or
         ).results
         assert found["attack"] == "quantization"
         assert {**found["result"], "seconds": 0} == {**own.to_json(), "seconds": 0}
+
+
+def test_the_in_context_row_is_the_base_behind_its_text(tmp_path: Path, store: RunStore) -> None:
+    study = small_study(tmp_path, in_context=True)
+    names = cells_of(study)
+    assert [str(n) for n in names[:2]] == ["base", "in-context"]
+    found = run_cell(study, CellName("in-context"), store)
+    base, request = load(str(tiny_folder())), load_request(study.request)
+    text = in_context(base, request, InContextConfig(seed=study.seeds[0])).text
+    asked = with_context(request, base, text)
+    card = measure(base, asked, neutral=NEUTRAL, limit=study.limit)
+    assert found["scores"] == card.to_json()["scores"]
+    assert "Changes no weights" in found["note"] and "run" not in found
+    assert len(store.list()) == 0
+    assert not [t for t in tasks_of(study, tmp_path) if t.name == names[1] and t.attack is not None]
 
 
 def fake_edit(refuses: tuple[float, ...], made: Any) -> Any:

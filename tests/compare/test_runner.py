@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from tests.compare.small import METHOD, ROUNDING, STAMP, attacked, edited, load, scored, small_study
-from workbench.compare import cell, pools, runner
+from workbench.compare import bench, pools, runner
 from workbench.compare.cell import CellName
 from workbench.compare.runner import Task, run_study
 from workbench.compare.study import Study
@@ -34,8 +34,8 @@ KILLED = "The worker was killed, perhaps for want of memory; use fewer workers."
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cell, "load", load)
-    monkeypatch.setattr(cell, "neutral_texts", lambda model, request: ("One text.",))
+    monkeypatch.setattr(bench, "load", load)
+    monkeypatch.setattr(bench, "neutral_texts", lambda model, request: ("One text.",))
 
 
 @pytest.fixture

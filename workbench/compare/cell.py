@@ -10,27 +10,24 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from workbench.attack.robustness import robustness
-from workbench.compare.places import budget_of, place
+from workbench.compare.bench import Bench, bench_of
+from workbench.compare.places import place
 from workbench.compare.search import Candidate, best, quick, retained
-from workbench.compare.study import REFERENCES, MethodEntry, Study
+from workbench.compare.study import IN_CONTEXT, REFERENCES, MethodEntry, Study
 from workbench.edit.cost import Cost, forget_kept, metered
 from workbench.edit.edit import Edit
+from workbench.edit.in_context import InContextConfig, in_context, with_context
 from workbench.edit.registry import edit
 from workbench.errors import WorkbenchError
-from workbench.facts.fact import Request
-from workbench.job_inputs import neutral_texts, request_for, to_trace
-from workbench.measure.scorecard import Scorecard, measure
+from workbench.job_inputs import to_trace
+from workbench.measure.scorecard import measure
 from workbench.models.components import ComponentSet
-from workbench.models.load import load
-from workbench.models.model import Model
 from workbench.models.versions import versions
 from workbench.plans.edit import EditPlan
 from workbench.progress import SILENT, Progress
-from workbench.recent import remember
 from workbench.store.store import RunStore
 
 
@@ -39,8 +36,8 @@ class CellName:
     """Which cell of a study.
 
     Attributes:
-        label: the method's name in the study, or base or oracle.
-        place: where it edits; empty for base and oracle.
+        label: the method's name in the study, or a reference's.
+        place: where it edits; empty for a reference.
         seed: of every draw.
     """
 
@@ -54,8 +51,8 @@ class CellName:
 
 
 def cells_of(study: Study) -> tuple[CellName, ...]:
-    """Return every cell, base and oracle first."""
-    models = [CellName("base"), *([CellName("oracle")] if study.oracle else [])]
+    """Return every cell, the references first."""
+    models = [CellName(label) for label in study.references]
     edits = [
         CellName(entry.label, where, seed)
         for entry in study.method
@@ -73,8 +70,10 @@ def entry_of(study: Study, name: CellName) -> MethodEntry:
 def edit_key(study: Study, name: CellName, bench: Bench) -> str:
     """Return the content key of a cell's edit and scorecard: equal keys, equal results."""
     measured = (bench.base.fingerprint, bench.request.fingerprint, bench.neutral, study.limit)
+    if name.label == IN_CONTEXT:
+        return _digest(*measured, IN_CONTEXT, study.seeds[0])
     if name.label in REFERENCES:
-        return _digest(*measured, bench.model(name).fingerprint)
+        return _digest(*measured, bench.model(name.label).fingerprint)
     entry = entry_of(study, name).model_dump(exclude={"name", "places"})
     drawn = (name.place, name.seed, bench.parameters, study.allowed_drop)
     return _digest(*measured, entry, *drawn)
@@ -91,66 +90,6 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """What the cells of a study share: the models, the request, the base's scorecard."""
-
-    study: Study
-
-    @cached_property
-    def base(self) -> Model:
-        """The model before any edit."""
-        return load(self.study.model)
-
-    @cached_property
-    def oracle(self) -> Model | None:
-        """The model that never knew."""
-        return load(self.study.oracle) if self.study.oracle else None
-
-    @cached_property
-    def request(self) -> Request:
-        """What is to be forgotten."""
-        return request_for(self.base, self.study.request)
-
-    @cached_property
-    def neutral(self) -> tuple[str, ...]:
-        """Texts for the perplexity."""
-        return neutral_texts(self.base, self.study.request)
-
-    @cached_property
-    def parameters(self) -> int:
-        """The budget of a place."""
-        return budget_of(self.base.structure, self.study.budget)
-
-    def model(self, name: CellName) -> Model:
-        """Return what a cell is before any edit: the oracle for its own cell, or the base."""
-        return self.oracle if name.label == "oracle" and self.oracle else self.base
-
-    @cached_property
-    def base_card(self) -> Scorecard:
-        """The base's scorecard."""
-        return measure(self.base, self.request, neutral=self.neutral, limit=self.study.limit)
-
-    def card(self, model: Model, progress: Progress = SILENT) -> Scorecard:
-        """Measure a model against the base."""
-        return measure(
-            model,
-            self.request,
-            base_card=self.base_card,
-            neutral=self.neutral,
-            limit=self.study.limit,
-            progress=progress,
-        )
-
-
-_BENCHES: dict[str, Bench] = {}
-
-
-def bench_of(study: Study) -> Bench:
-    """Return a study's bench; a worker keeps the last one."""
-    return remember(_BENCHES, study.model_dump_json(), lambda: Bench(study), most=1)
-
-
 def run_cell(
     study: Study, name: CellName, store: RunStore, progress: Progress = SILENT
 ) -> dict[str, Any]:
@@ -160,8 +99,14 @@ def run_cell(
         WorkbenchError: the place cannot be found, or no candidate could be made.
     """
     bench = bench_of(study)
+    if name.label == IN_CONTEXT:
+        return _in_context(study, bench, progress)
     if name.label in REFERENCES:
-        card = bench.base_card if name.label == "base" else bench.card(bench.model(name), progress)
+        card = (
+            bench.base_card
+            if name.label == "base"
+            else bench.card(bench.model(name.label), progress)
+        )
         return {"status": "done", "scores": card.to_json()["scores"]}
     facts = to_trace(bench.base, study.request, bench.request.forget, progress=progress)
     chosen = place(
@@ -193,6 +138,22 @@ def run_cell(
         "failed": found.edit.failed,
         "run": run.id,
         "scores": card.to_json()["scores"],
+    }
+
+
+def _in_context(study: Study, bench: Bench, progress: Progress) -> dict[str, Any]:
+    """Measure the base with a text before each prompt that asks it to forget."""
+    config = InContextConfig(seed=study.seeds[0])
+    with metered(bench.base) as cost:
+        found = in_context(bench.base, bench.request, config, progress=progress)
+    asked = with_context(bench.request, bench.base, found.text)
+    card = measure(bench.base, asked, neutral=bench.neutral, limit=study.limit, progress=progress)
+    return {
+        "status": "done",
+        "scores": card.to_json()["scores"],
+        "cost": asdict(cost),
+        "note": f"Changes no weights: {found.n_tokens} tokens before each prompt "
+        f"({found.context}); who leaves them out has the base.",
     }
 
 
@@ -266,7 +227,7 @@ def run_attack(
         WorkbenchError: the run is gone.
     """
     bench = bench_of(study)
-    model = bench.model(name)
+    model = bench.model(name.label)
     if run:
         model = model.with_delta(store.get(run).delta())
     entry = study.attack[attack]

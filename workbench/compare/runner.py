@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.compare.bench import bench_of
 from workbench.compare.cell import (
     CellName,
     attack_key,
-    bench_of,
     cells_of,
     edit_key,
     failed_cell,
@@ -27,7 +27,7 @@ from workbench.compare.cell import (
     run_cell,
 )
 from workbench.compare.pools import Pool, processes, ray_cluster
-from workbench.compare.study import Study, make_study
+from workbench.compare.study import IN_CONTEXT, Study, make_study
 from workbench.errors import WorkbenchError
 from workbench.facts.readers import parse_json, read_text
 from workbench.models.atomic import unwritable, write_json
@@ -78,6 +78,8 @@ def tasks_of(study: Study, folder: Path) -> list[Task]:
     for name in cells_of(study):
         cell = Task(name, None, folder / f"{edit_key(study, name, bench)}.json")
         out.append(cell)
+        if name.label == IN_CONTEXT:
+            continue  # no weights to attack
         for i in range(len(study.attack)):
             file = folder / f"{attack_key(study, name, i, bench)}.json"
             out.append(Task(name, i, file, cell.file))

@@ -37,7 +37,8 @@ from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.readers import read_text
 from workbench.models.components import ComponentSet
 
-REFERENCES = ("base", "oracle")  # models that are measured beside the edits
+IN_CONTEXT = "in-context"  # the base, asked to forget by a text before each prompt
+REFERENCES = ("base", "oracle", IN_CONTEXT)  # what is measured beside the edits
 Scalar = bool | int | float | str
 _MEMBERS = ("bool", "int", "float", "str")  # of `Scalar`, as they stand in the path of a fault
 _WANTED = {
@@ -101,6 +102,8 @@ class Study(_Checked):
         name: of its results.
         model: demo, smollm2, a folder or a hub id.
         oracle: a model that never knew the facts.
+        in_context: also measure the base with a text before each prompt that asks it to forget;
+            it changes no weights, so there is nothing to attack.
         request: what to forget, by name or file.
         seeds: of every draw; each method runs once with each.
         budget: parameters of a place: a number, a share of all, or components that have as many.
@@ -114,12 +117,19 @@ class Study(_Checked):
     request: str
     model: str = "demo"
     oracle: str | None = None
+    in_context: bool = False
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     budget: int | float | str
     allowed_drop: float = 0.02
     limit: int | None = Field(40, ge=1)
     method: tuple[MethodEntry, ...] = Field(min_length=1)
     attack: tuple[AttackEntry, ...] = ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What is measured beside the edits."""
+        wanted = {"base": True, "oracle": bool(self.oracle), IN_CONTEXT: self.in_context}
+        return tuple(label for label in REFERENCES if wanted[label])
 
 
 def read_study(path: str | Path) -> Study:

@@ -155,7 +155,7 @@ def _cell_row(name: CellName, found: Mapping[str, Any]) -> dict[str, Any]:
         "place": name.place,
         "seed": name.seed,
         "status": found["status"],
-        "error": found.get("error", ""),
+        "error": found.get("error", "") or found.get("note", ""),
         "worst_attack": "",
         "worst_setting": "",
     }
