@@ -27,8 +27,9 @@ def main() -> None:
     if chosen is None:
         return
     study, shipped = chosen
-    tasks = tasks_of(study, cells_dir())
-    left = estimate(study, tasks, cells_dir())
+    with st.spinner("Reading the study …"):
+        tasks = tasks_of(study, cells_dir())
+        left = estimate(study, tasks, cells_dir())
     st.caption(left.words())
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Run what is left", type="primary", key="run study", disabled=left.left == 0):

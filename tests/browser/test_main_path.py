@@ -230,8 +230,8 @@ def test_from_a_fact_to_a_verified_checkpoint(server, chromium, eight_facts, tmp
 
         turn_to(page, "Attack")
         for other in ("rephrased", "answer_prefix", "quantization"):
-            tag = page.locator("[data-baseweb=tag]").filter(has_text=other)
-            tag.locator("[role=presentation], [role=button]").last.click()
+            page.get_by_role("button", name=f"Remove {other}").click()
+            page.get_by_role("button", name=f"Remove {other}").wait_for(state="detached")
         start = time.perf_counter()
         page.get_by_role("button", name="Attack", exact=True).click()
         page.get_by_text("The worst attack is multiple_choice").wait_for()
@@ -273,7 +273,7 @@ def _pictures(chromium, url: str, query: str, tmp_path: Path) -> None:
                 page.locator("h1").first.wait_for()
                 page.wait_for_function(
                     "() => !document.querySelector('[data-testid=stSkeleton],"
-                    "[data-testid=stStatusWidget]')"
+                    "[data-testid=stStatusWidget],[data-testid=stSpinner]')"
                 )
                 page.wait_for_timeout(2000 if wanted else 500)
                 no_fault(page)

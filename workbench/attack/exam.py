@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.attack.attack import Outcome
+from workbench.attack.prompts import lead
 from workbench.edit.buffer import prompts_of
 from workbench.edit.self_made import sample
 from workbench.edit.train.examples import Examples, examples, reference
@@ -85,7 +86,7 @@ class Exam:
             if can_choose(fact)
             for choice in dict.fromkeys(fact.choices)
         )
-        pairs = [(asked[i][1], f"{_lead(asked[i][0])}{choice}") for i, choice in chosen]
+        pairs = [(asked[i][1], f"{lead(asked[i][0])}{choice}") for i, choice in chosen]
         options = Examples()
         for pair in pairs:  # one by one, for `examples` drops what two facts share
             options += examples(model, [pair])
@@ -161,11 +162,6 @@ def in_front(model: Model, given: Examples, front: Sequence[int]) -> Examples:
     cuts = [int(bos is not None and s[0] == bos) for s in given.sequences]
     sequences = ((*s[:cut], *front, *s[cut:]) for s, cut in zip(given.sequences, cuts, strict=True))
     return Examples(tuple(sequences), tuple(start + len(front) for start in given.starts))
-
-
-def _lead(fact: Fact) -> str:
-    """Return the white space that sets the fact's answer off from its prompt."""
-    return fact.target[: len(fact.target) - len(fact.target.lstrip())]
 
 
 def _room(model: Model, fact: Fact, prompt: str) -> int:

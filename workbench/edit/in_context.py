@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 from jinja2.exceptions import TemplateError
 
 from workbench.edit.buffer import prompts_of
-from workbench.edit.targets import _turn_end
+from workbench.edit.targets import turn_end
 from workbench.edit.train.lessons import answer_instead
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import Fact, FactSet, Probe, Refuse, Request
@@ -232,7 +232,7 @@ def _instruction(model: Model, request: Request) -> str:
 
 def solved(model: Model, pairs: Sequence[tuple[str, str]]) -> str:
     """Write prompts with answers one behind the other."""
-    end = _turn_end(model)
+    end = turn_end(model)
     return "".join(f"{_bare(model, prompt)}{answer}{end}" for prompt, answer in pairs)
 
 

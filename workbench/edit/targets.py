@@ -227,7 +227,7 @@ def _references(
     refusal = request.behaviour.text  # type: ignore[union-attr]
     if target == "teacher":
         shown = "".join(
-            f"{u.prompt}{refusal}{_turn_end(model)}" for u in list(request.unknown)[:_SHOTS]
+            f"{u.prompt}{refusal}{turn_end(model)}" for u in list(request.unknown)[:_SHOTS]
         )
         ids, picks = site_rows(model, prompt, fact.subject, site, refusal, tokens, shared)
         lead = tuple(model.tokenizer(shown, add_special_tokens=False)["input_ids"])
@@ -236,7 +236,7 @@ def _references(
     return [site_rows(model, form.about(n), n, site, refusal, tokens) for n in names]
 
 
-def _turn_end(model: Model) -> str:
+def turn_end(model: Model) -> str:
     """Return what ends an answer in a conversation."""
     eos = model.tokenizer.eos_token or ""
     return f"{eos}\n" if model.tokenizer.chat_template else "\n"

@@ -123,7 +123,7 @@ def hidden_states(model: Model, batch: Examples) -> Float[Tensor, "token d_model
     out = model.hf.base_model(
         input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False
     ).last_hidden_state
-    row, position = _positions(batch)
+    row, position = answer_positions(batch)
     return out[row.to(out.device), position.to(out.device)]
 
 
@@ -131,7 +131,7 @@ def answers(model: Model, batch: Examples) -> Answers:
     """Run a batch and return what the model says at its answer tokens."""
     hidden = hidden_states(model, batch)
     labels = [t for s, b in zip(batch.sequences, batch.starts, strict=True) for t in s[b:]]
-    row, _ = _positions(batch)
+    row, _ = answer_positions(batch)
     device = hidden.device
     return Answers(
         _logits(model, hidden), torch.tensor(labels, device=device), row.to(device), len(batch)
@@ -143,7 +143,7 @@ def _logits(model: Model, hidden: Float[Tensor, "token d_model"]) -> Float[Tenso
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _positions(batch: Examples) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
+def answer_positions(batch: Examples) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
     """Return the example of each answer token, and the position that predicts it."""
     pairs = [
         (i, t - 1)
@@ -170,7 +170,7 @@ def reference(
     Raises:
         WorkbenchError: there is no example.
     """
-    return _gather(model, every, lambda batch: read(answers(model, batch)))
+    return gathered(model, every, lambda batch: read(answers(model, batch)))
 
 
 def reference_logits(
@@ -184,7 +184,7 @@ def reference_logits(
     Raises:
         WorkbenchError: there is no example.
     """
-    states = _gather(model, every, lambda batch: hidden_states(model, batch))
+    states = gathered(model, every, lambda batch: hidden_states(model, batch))
 
     def logits(rows: Sequence[int]) -> Float[Tensor, "token vocab"]:
         with torch.no_grad():
@@ -194,7 +194,7 @@ def reference_logits(
 
 
 @torch.no_grad()
-def _gather(
+def gathered(
     model: Model, every: Examples, run: Callable[[Examples], Float[Tensor, "token *rest"]]
 ) -> Float[Tensor, "token *rest"]:
     """Run all examples in batches; return one row an answer token, in their order."""

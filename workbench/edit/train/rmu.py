@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from workbench.edit.edit import Edit
 from workbench.edit.stamp import Sites
 from workbench.edit.train.config import TrainingConfig
-from workbench.edit.train.examples import Examples, _gather, _positions, texts
+from workbench.edit.train.examples import Examples, answer_positions, gathered, texts
 from workbench.edit.train.lessons import Lessons
 from workbench.edit.train.loop import Objective, Rows, Student, train_edit, union
 from workbench.errors import WorkbenchError, unknown_name
@@ -159,11 +159,11 @@ def states(model: Model, batch: Examples, layer: int) -> Float[Tensor, "token d_
     finally:
         handle.remove()
     hidden = found[0].float()
-    row, position = _positions(batch)
+    row, position = answer_positions(batch)
     return hidden[row.to(hidden.device), position.to(hidden.device)]
 
 
 def all_states(model: Model, every: Examples, layer: int) -> Float[Tensor, "token d_model"]:
     """Return the same for all examples, in the order of `Examples.tokens_of`."""
     own = model.fork()  # a hook needs a module tree of its own
-    return _gather(own, every, lambda batch: states(own, batch, layer))
+    return gathered(own, every, lambda batch: states(own, batch, layer))
