@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from tiny_files import request_file, tiny_folder
 from typer.testing import CliRunner, Result
@@ -162,6 +163,16 @@ def test_a_dry_run_says_what_it_would_run_and_writes_nothing(tmp_path: Path, stu
     people = run("compare", study, "--dry-run", "--workers", 2)
     assert people.stdout.startswith("3 cells (4 edits to try) and 3 attacks on them; 0 are done.")
     assert everything(tmp_path) == before and not (tmp_path / "cache").exists()
+
+
+def test_a_report_only_runs_nothing(tmp_path: Path, study: Path) -> None:
+    result = run("compare", study, "--report-only")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("It was not run yet.") == 3
+    assert {p.name for p in (tmp_path / "small").iterdir()} == FILES
+    assert RunStore.default().list() == [] and not (tmp_path / "cache").exists()
+    cells = pd.read_csv(tmp_path / "small/cells.csv")
+    assert cells["status"].tolist() == ["missing"] * 3
 
 
 def test_compare_writes_its_folder_and_goes_on_where_it_was(

@@ -15,7 +15,9 @@ from workbench import RunStore, load
 from workbench.attack.robustness import Robustness
 from workbench.cli import app
 from workbench.models.delta import Dense, Origin, WeightDelta
+from workbench.models.paths import data_dir
 from workbench.plans import EditPlan
+from workbench.study_report import read_results
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +86,22 @@ context = 4
 generations = 2
 chats = 0
 """
+
+
+def test_a_published_study_is_shown_before_it_was_run_here():
+    at = go(open_app(), "compare")
+    at.selectbox(key="study").set_value("methods-8").run()
+    assert "as they were published" in texts(at)
+    published = read_results(data_dir() / "demo" / "studies" / "methods-8")
+    cells = at.dataframe[-1].value
+    assert len(cells) == len(published.cells) > 50
+    done = published.cells["status"] == "done"
+    at.session_state["study cells"] = {
+        "selection": {"rows": [int(done[done].index[-1])], "columns": []}
+    }
+    assert "run is not on this machine" in texts(at.run())
+    at.selectbox(key="study").set_value("places-8").run()
+    assert "Nothing of this study was run yet" in texts(at)
 
 
 def test_a_study_runs_and_its_edit_is_loaded(tmp_path: Path):

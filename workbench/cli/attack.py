@@ -93,6 +93,9 @@ def compare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the study and say what it would run.")
     ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing; write what is there so far.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a study: methods at places with seeds, attacked alike, in one table.
@@ -116,8 +119,11 @@ def compare(
     target = (out or study.with_suffix("")).expanduser()
     check_target(target)
     check_folder(target, overwrite=True)
-    with progress_bar(as_json) as progress:
-        tasks = run_study(checked, workers=workers, ray=ray, folder=folder, progress=progress)
+    if report_only:
+        tasks = tasks_of(checked, folder)
+    else:
+        with progress_bar(as_json) as progress:
+            tasks = run_study(checked, workers=workers, ray=ray, folder=folder, progress=progress)
     result = gather(checked, tasks)
     files = write_results(result, target)
     text = f"{columns([headers(result), *rows(result)])}\nWrote {len(files)} files to {target}."

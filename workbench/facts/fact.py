@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -139,7 +140,7 @@ class FactSet:
         """The relations, each once, in order."""
         return tuple(dict.fromkeys(f.relation for f in self.facts))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the records, independent of their order."""
         lines = sorted(json.dumps(f.to_json(), sort_keys=True) for f in self.facts)
@@ -201,7 +202,7 @@ class Request:
                     "instead."
                 )
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything in the request."""
         parts = [s.fingerprint for s in (self.forget, self.retain, self.evaluate, self.unknown)]
