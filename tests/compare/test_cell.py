@@ -215,7 +215,8 @@ def keys(study: Study) -> dict[str, str]:
 def attack_keys(study: Study) -> set[str]:
     bench = Bench(study)
     entries = range(len(study.attack))
-    return {attack_key(study, n, i, bench) for n in cells_of(study) for i in entries}
+    edits = [edit_key(study, name, bench) for name in cells_of(study)]
+    return {attack_key(study, edited, i, bench) for edited in edits for i in entries}
 
 
 def test_equal_cells_of_two_studies_have_one_key(tmp_path: Path, oracle: str) -> None:

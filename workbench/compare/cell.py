@@ -79,10 +79,10 @@ def edit_key(study: Study, name: CellName, bench: Bench) -> str:
     return _digest(*measured, entry, *drawn)
 
 
-def attack_key(study: Study, name: CellName, attack: int, bench: Bench) -> str:
-    """Return the content key of one attack on a cell."""
+def attack_key(study: Study, edited: str, attack: int, bench: Bench) -> str:
+    """Return the content key of one attack on the cell whose own key is `edited`."""
     oracle = bench.oracle.fingerprint if bench.oracle else ""
-    return _digest(edit_key(study, name, bench), oracle, study.attack[attack].model_dump())
+    return _digest(edited, oracle, study.attack[attack].model_dump())
 
 
 def _digest(*parts: Any) -> str:

@@ -76,12 +76,13 @@ def tasks_of(study: Study, folder: Path) -> list[Task]:
     bench = bench_of(study)
     out = []
     for name in cells_of(study):
-        cell = Task(name, None, folder / f"{edit_key(study, name, bench)}.json")
+        key = edit_key(study, name, bench)
+        cell = Task(name, None, folder / f"{key}.json")
         out.append(cell)
         if name.label == IN_CONTEXT:
             continue  # no weights to attack
         for i in range(len(study.attack)):
-            file = folder / f"{attack_key(study, name, i, bench)}.json"
+            file = folder / f"{attack_key(study, key, i, bench)}.json"
             out.append(Task(name, i, file, cell.file))
     return out
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -27,10 +27,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.edit.contexts import build_contexts, mlp_matrices, prefixes
-from workbench.edit.covariance import Covariance
-from workbench.edit.edit import Edit, finish, origin
+from workbench.edit.covariance import Covariance, usual_keys
+from workbench.edit.edit import Edit, finish_by
 from workbench.edit.matrix import Matrix
-from workbench.edit.memit import Change, Keys, Solved, insert, usual_keys
+from workbench.edit.memit import Change, Keys, Solved, insert
 from workbench.edit.value_vector import ValueConfig
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet, Request
@@ -98,7 +98,7 @@ def alphaedit(
     Raises:
         WorkbenchError: settings, components or request do not fit, or no direction is null.
     """
-    start = time.perf_counter()
+    started = time.perf_counter()
     config = config or AlphaEditConfig()
     config.check()
     groups = mlp_matrices(model, components, "AlphaEdit")
@@ -140,21 +140,15 @@ def alphaedit(
             n: Dense(updates[n].dense() + u.dense()) if updates else u for n, u in more.items()
         }
         steps += rows
-    return finish(
+    return finish_by(
+        "alphaedit",
         model,
         request,
         components,
         updates,
-        origin(
-            model,
-            request,
-            str(components),
-            method="alphaedit",
-            config=asdict(config),
-            seed=config.seed,
-        ),
+        config,
         steps=pd.DataFrame(steps),
-        seconds=time.perf_counter() - start,
+        started=started,
     )
 
 

@@ -76,6 +76,11 @@ def mlp_matrices(model: Model, components: ComponentSet, method: str) -> list[Ma
     return matrices(model.structure, components)
 
 
+def at_place(groups: Sequence[Matrix], which: str) -> Matrix:
+    """Return the first, the middle or the last of several matrices."""
+    return groups[{"first": 0, "middle": (len(groups) - 1) // 2, "last": -1}[which]]
+
+
 def new_answer(request: Request, fact: Fact) -> str:
     """Return what the model is to say instead."""
     if isinstance(request.behaviour, Replace):

@@ -125,6 +125,26 @@ def covariances(
     return out
 
 
+def usual_keys(
+    model: Model,
+    request: Request,
+    groups: Sequence[Matrix],
+    config: Any,
+    progress: Progress,
+) -> dict[str, Covariance]:
+    """Return `covariances` with the samples, kept, ridge and seed of a method's config."""
+    return covariances(
+        model,
+        request,
+        groups,
+        samples=config.samples,
+        kept=config.kept,
+        ridge=config.ridge,
+        seed=config.seed,
+        progress=progress,
+    )
+
+
 def self_made_rows(model: Model, request: Request, *, tokens: int, kept: int, seed: int) -> Rows:
     """Return at most `tokens` positions: kept facts, then what the model makes up."""
     one = {"weight": 1.0, "seed": seed}

@@ -6,8 +6,9 @@ or that made a value infinite, raises and leaves the base model as it was.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -120,6 +121,39 @@ def finish(
         )
     touched = base.structure.n_parameters(components)
     return Edit(delta, edited, steps, seconds, touched, True, (before, after), failed)
+
+
+def finish_by(
+    method: str,
+    model: Model,
+    request: Request,
+    components: ComponentSet,
+    updates: Mapping[str, Update],
+    config: Any,
+    *,
+    steps: pd.DataFrame,
+    started: float,
+) -> Edit:
+    """Finish an edit that its method's name and config say all about.
+
+    Args:
+        method: name in the registry.
+        model: the model before the edit.
+        request: what was to be forgotten.
+        components: what may have changed.
+        updates: what changes.
+        config: dataclass of the method's settings, its seed among them.
+        steps: record of the edit.
+        started: `time.perf_counter()` when it began.
+
+    Raises:
+        WorkbenchError: see `finish`.
+    """
+    source = origin(
+        model, request, str(components), method=method, config=asdict(config), seed=config.seed
+    )
+    seconds = time.perf_counter() - started
+    return finish(model, request, components, updates, source, steps=steps, seconds=seconds)
 
 
 def outside(base: Model, edited: Model, components: ComponentSet) -> list[str]:

@@ -23,7 +23,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import pandas as pd
@@ -32,9 +32,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.edit.buffer import prompts_of
-from workbench.edit.contexts import build_contexts, mlp_matrices
-from workbench.edit.covariance import covariances
-from workbench.edit.edit import Edit, finish, origin
+from workbench.edit.contexts import at_place, build_contexts, mlp_matrices
+from workbench.edit.covariance import usual_keys
+from workbench.edit.edit import Edit, finish_by
 from workbench.edit.matrix import Matrix, before_norm, solve_matrix
 from workbench.edit.stream import Rows, Stream
 from workbench.edit.value_vector import Onward, Part, answer_losses, log_probabilities, parts_of
@@ -112,7 +112,7 @@ def lunar(
     Raises:
         WorkbenchError: settings, components or request do not fit.
     """
-    start = time.perf_counter()
+    started = time.perf_counter()
     config = config or LunarConfig()
     config.check()
     if isinstance(request.behaviour, Replace):
@@ -127,7 +127,7 @@ def lunar(
         chances = refusal_chances(model, request, pushes, progress=progress)
         group = max(groups, key=lambda g: chances[g.layer])
     else:
-        group = groups[{"first": 0, "middle": (len(groups) - 1) // 2, "last": -1}[config.layer]]
+        group = at_place(groups, config.layer)
     writer, hf = group.writer, model.fork().hf
     rows = prompt_rows(model, prompts_in(request.forget), last=config.positions == "last")
     stream = Stream(model, rows, [group.layer], label="forget activations", progress=progress)
@@ -135,16 +135,7 @@ def lunar(
     change = (config.coefficient * found[group.layer]).expand_as(y)
     if writer.post_norm:
         change = before_norm(hf.get_submodule(writer.post_norm), y, change)
-    (usual,) = covariances(
-        model,
-        request,
-        [group],
-        samples=config.samples,
-        kept=config.kept,
-        ridge=config.ridge,
-        seed=config.seed,
-        progress=progress,
-    ).values()
+    (usual,) = usual_keys(model, request, [group], config, progress).values()
     update, step = solve_matrix(
         x,
         change,
@@ -160,16 +151,15 @@ def lunar(
     step |= {"retain_keys": usual.count, "covariance_condition": usual.condition}
     if chances:
         step["refusal_chance"] = chances[group.layer]
-    return finish(
+    return finish_by(
+        "lunar",
         model,
         request,
         components,
         {writer.parameter: update},
-        origin(
-            model, request, str(components), method="lunar", config=asdict(config), seed=config.seed
-        ),
+        config,
         steps=pd.DataFrame([{"layer": group.layer, **step}]),
-        seconds=time.perf_counter() - start,
+        started=started,
     )
 
 

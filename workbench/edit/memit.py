@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -28,8 +28,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from workbench.edit.contexts import Contexts, build_contexts, mlp_matrices, prefixes
-from workbench.edit.covariance import Covariance, covariances
-from workbench.edit.edit import Edit, finish, origin
+from workbench.edit.covariance import usual_keys
+from workbench.edit.edit import Edit, finish_by
 from workbench.edit.matrix import Matrix, before_norm, solve_matrix
 from workbench.edit.value_vector import Onward, ValueConfig, find_vectors
 from workbench.errors import WorkbenchError
@@ -98,7 +98,7 @@ def memit(
     Raises:
         WorkbenchError: settings, components or request do not fit.
     """
-    start = time.perf_counter()
+    started = time.perf_counter()
     config = config or MemitConfig()
     config.check()
     groups = mlp_matrices(model, components, "MEMIT")
@@ -125,16 +125,15 @@ def memit(
     updates, steps = insert(
         model, model.fork().hf, contexts, groups, solve, config, progress=progress
     )
-    return finish(
+    return finish_by(
+        "memit",
         model,
         request,
         components,
         updates,
-        origin(
-            model, request, str(components), method="memit", config=asdict(config), seed=config.seed
-        ),
+        config,
         steps=pd.DataFrame(steps),
-        seconds=time.perf_counter() - start,
+        started=started,
     )
 
 
@@ -202,26 +201,6 @@ def insert(
             }
         )
     return updates, steps
-
-
-def usual_keys(
-    model: Model,
-    request: Request,
-    groups: Sequence[Matrix],
-    config: ValueConfig,
-    progress: Progress,
-) -> dict[str, Covariance]:
-    """Return the covariance of each matrix's keys, with a config's settings."""
-    return covariances(
-        model,
-        request,
-        groups,
-        samples=config.samples,
-        kept=config.kept,
-        ridge=config.ridge,
-        seed=config.seed,
-        progress=progress,
-    )
 
 
 def _means(values: Float[Tensor, "n d"], fact: Int[Tensor, " n"]) -> Float[Tensor, "fact d"]:

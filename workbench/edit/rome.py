@@ -18,7 +18,7 @@ wordings among the contexts, are this project's.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import pandas as pd
@@ -26,9 +26,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.edit.contexts import build_contexts, mlp_matrices, prefixes
-from workbench.edit.covariance import Covariance, covariances
-from workbench.edit.edit import Edit, finish, origin
+from workbench.edit.contexts import at_place, build_contexts, mlp_matrices, prefixes
+from workbench.edit.covariance import Covariance, usual_keys
+from workbench.edit.edit import Edit, finish_by
 from workbench.edit.stream import Stream
 from workbench.edit.value_vector import ValueConfig, find_vectors
 from workbench.errors import unknown_name
@@ -95,22 +95,13 @@ def rome(
     Raises:
         WorkbenchError: settings, components or request do not fit.
     """
-    start = time.perf_counter()
+    started = time.perf_counter()
     config = config or RomeConfig()
     config.check()
     groups = mlp_matrices(model, components, "ROME")
-    group = groups[{"first": 0, "middle": (len(groups) - 1) // 2, "last": -1}[config.layer]]
+    group = at_place(groups, config.layer)
     writer = group.writer
-    (usual,) = covariances(
-        model,
-        request,
-        [group],
-        samples=config.samples,
-        kept=config.kept,
-        ridge=config.ridge,
-        seed=config.seed,
-        progress=progress,
-    ).values()
+    (usual,) = usual_keys(model, request, [group], config, progress).values()
     beginnings = prefixes(model, request, config.prefixes, seed=config.seed)
     edited, old = model.fork().hf, model.parameters[writer.parameter]
     weight = (old.T if writer.transposed else old).double()
@@ -159,21 +150,15 @@ def rome(
     update = LowRank(right.T.contiguous(), left.T.contiguous())
     if not writer.transposed:
         update = LowRank(left, right)
-    return finish(
+    return finish_by(
+        "rome",
         model,
         request,
         components,
         {writer.parameter: update},
-        origin(
-            model,
-            request,
-            str(components),
-            method="rome",
-            config=asdict(config),
-            seed=config.seed,
-        ),
+        config,
         steps=pd.DataFrame(steps),
-        seconds=time.perf_counter() - start,
+        started=started,
     )
 
 

@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.edit.edit import Edit, finish, origin
+from workbench.edit.edit import Edit, finish_by
 from workbench.edit.stamp import Sites
 from workbench.edit.train.config import TrainingConfig
 from workbench.edit.train.lessons import Lessons, lessons
@@ -138,11 +138,9 @@ def train_edit(
         config,
         progress,
     )
-    source = origin(
-        model, request, str(chosen), method=method, config=asdict(config), seed=config.seed
+    return finish_by(
+        method, model, request, chosen, student.updates(), config, steps=steps, started=started
     )
-    seconds = time.perf_counter() - started
-    return finish(model, request, chosen, student.updates(), source, steps=steps, seconds=seconds)
 
 
 def union(components: ComponentSet | Sites) -> ComponentSet:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.edit.edit import Edit, finish, origin
+from workbench.edit.edit import Edit, finish_by
 from workbench.edit.solvers import top_directions
 from workbench.edit.stamp import Sites
 from workbench.edit.train.examples import Examples, answers, reference_logits
@@ -127,11 +127,9 @@ def rep_select(
     line = {name: g * size for name, g in line.items()}
     length, steps = farthest(student, line, taught, config, progress)
     updates = {name: Dense(g * length) for name, g in line.items()}
-    source = origin(
-        model, request, str(chosen), method="rep-select", config=asdict(config), seed=config.seed
+    return finish_by(
+        "rep-select", model, request, chosen, updates, config, steps=steps, started=started
     )
-    seconds = time.perf_counter() - started
-    return finish(model, request, chosen, updates, source, steps=steps, seconds=seconds)
 
 
 def mlp_matrices(student: Student) -> tuple[str, ...]:

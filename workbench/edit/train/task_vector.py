@@ -12,9 +12,9 @@ baseline in Shi et al. 2024 (MUSE, arXiv 2407.06460).
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from workbench.edit.edit import Edit, finish, origin
+from workbench.edit.edit import Edit, finish_by
 from workbench.edit.stamp import Sites
 from workbench.edit.train.config import TrainingConfig
 from workbench.edit.train.examples import answers
@@ -70,8 +70,6 @@ def task_vector(
     learn = Objective(lambda rows: nll(answers(student.model, forget.take(rows))), None)
     steps = descend(student, learn, (len(forget), 0), config, progress)
     updates = {name: u.scaled(-config.alpha) for name, u in student.updates().items()}
-    source = origin(
-        model, request, str(chosen), method="task-vector", config=asdict(config), seed=config.seed
+    return finish_by(
+        "task-vector", model, request, chosen, updates, config, steps=steps, started=started
     )
-    seconds = time.perf_counter() - started
-    return finish(model, request, chosen, updates, source, steps=steps, seconds=seconds)
