@@ -18,13 +18,13 @@ from workbench.attack.attack import Outcome
 from workbench.attack.prompts import lead
 from workbench.edit.buffer import prompts_of
 from workbench.edit.self_made import sample
-from workbench.edit.train.examples import Examples, examples, reference
-from workbench.edit.train.losses import label_log_probs
+from workbench.edit.train.examples import Examples, examples
 from workbench.errors import WorkbenchError
 from workbench.facts.accepted import accepted
 from workbench.facts.fact import Behaviour, Fact, FactSet
 from workbench.facts.prompts import continuation
 from workbench.measure.answers import is_right
+from workbench.models.continuations import likelihoods
 from workbench.models.model import Model
 from workbench.models.text import encode
 
@@ -121,10 +121,12 @@ class Exam:
         return tuple(out)
 
     def _choice(self, model: Model) -> tuple[Outcome, ...]:
-        scores = reference(model, self.options, label_log_probs).tolist()
+        heads = [s[:b] for s, b in zip(self.options.sequences, self.options.starts, strict=True)]
+        tails = [s[b:] for s, b in zip(self.options.sequences, self.options.starts, strict=True)]
+        found = likelihoods(model, heads, tails)
         best: dict[int, tuple[float, str]] = {}
-        for row, (question, choice) in enumerate(self.chosen):
-            score = sum(scores[t] for t in self.options.tokens_of([row]).tolist())
+        for (question, choice), of_choice in zip(self.chosen, found, strict=True):
+            score = of_choice.log_probability
             if question not in best or score > best[question][0]:
                 best[question] = (score, choice)
         out = []

@@ -12,7 +12,6 @@ Cost: one forward pass over the texts for each number's batch; nothing is genera
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.facts.prompts import continuation
+from workbench.models.continuations import LOGIT_BUDGET, Likelihood, likelihoods
 from workbench.models.model import Model
 from workbench.models.text import Batch, batches, encode, next_token_logits
 from workbench.progress import SILENT, Progress
@@ -42,12 +42,11 @@ class Rouge:
 
 
 _WORD = re.compile(r"[a-z0-9]+")
-_LOGIT_BUDGET = 1 << 25  # numbers in one batch of logits: 128 MB of float32
 
 
 def _groups(model: Model, sequences: Sequence[Sequence[int]]) -> list[Batch]:
     """Batch sequences so that the logits of all their positions stay small."""
-    limit = max(256, min(4096, _LOGIT_BUDGET // int(model.config.vocab_size)))
+    limit = max(256, min(4096, LOGIT_BUDGET // int(model.config.vocab_size)))
     return list(batches(model, sequences, max_tokens=limit))
 
 
@@ -76,52 +75,27 @@ def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
     return row[-1]
 
 
-@dataclass(frozen=True)
-class Forced:
-    """Teacher-forced numbers of one target.
-
-    Attributes:
-        log_probability: of the whole target behind the prompt, in nats.
-        rank: of the target's first token, 1 for the most likely.
-    """
-
-    log_probability: float
-    rank: int
-
-    @property
-    def probability(self) -> float:
-        """Probability of the whole target."""
-        return math.exp(self.log_probability)
-
-
-@torch.no_grad()
 def teacher_forced(
     model: Model,
     prompts: Sequence[str],
     targets: Sequence[str],
     *,
     progress: Progress = SILENT,
-) -> list[Forced]:
-    """Return probability and rank of each target behind its prompt.
+) -> list[Likelihood]:
+    """Return log-probability and rank of each target behind its prompt.
 
     Raises:
         WorkbenchError: a target cannot be made by the tokenizer, or a prompt is too long.
     """
-    heads = [encode(model, p) for p in prompts]
+    different = {p: encode(model, p) for p in dict.fromkeys(prompts)}
     tails = [continuation(model, p, t) for p, t in zip(prompts, targets, strict=True)]
-    sequences = [[*h, *t] for h, t in zip(heads, tails, strict=True)]
-    out: list[Forced] = [Forced(0.0, 0)] * len(prompts)
-    for batch in progress.track(_groups(model, sequences), "target probabilities"):
-        logits = model.hf(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        ).logits
-        for i, row in enumerate(batch.rows):
-            start, tail = len(heads[row]) - 1, torch.tensor(tails[row], device=logits.device)
-            scores = logits[i, start : start + len(tail)].float()
-            chosen = scores.gather(-1, tail[:, None])[:, 0]
-            total = (chosen - scores.logsumexp(-1)).sum()
-            out[row] = Forced(float(total), 1 + int((scores[0] > chosen[0]).sum()))
-    return out
+    return likelihoods(
+        model,
+        [different[p] for p in prompts],
+        tails,
+        progress=progress,
+        label="target probabilities",
+    )
 
 
 @torch.no_grad()
