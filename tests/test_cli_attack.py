@@ -168,7 +168,7 @@ def test_a_dry_run_says_what_it_would_run_and_writes_nothing(tmp_path: Path, stu
 def test_a_report_only_runs_nothing(tmp_path: Path, study: Path) -> None:
     result = run("compare", study, "--report-only")
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("It was not run yet.") == 3
+    assert result.stdout.count("Not run yet") == 3
     assert {p.name for p in (tmp_path / "small").iterdir()} == FILES
     assert RunStore.default().list() == [] and not (tmp_path / "cache").exists()
     cells = pd.read_csv(tmp_path / "small/cells.csv")

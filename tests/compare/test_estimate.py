@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ def test_of_a_new_study_the_sizes_are_known_and_no_time(tmp_path: Path) -> None:
     assert found == Estimate(cells=5, attacks=5, done=0, edits=12, seconds=0, unknown=10)
     assert found.left == 10
     assert found.words() == (
-        "5 cells (12 edits to try) and 5 attacks on them; 0 are done. About 0 min are left, and "
-        "10 tasks whose like was never run here."
+        "5 cells (12 edits to try) and 5 attacks on them; 0 are done. How long that takes is not "
+        "known: nothing like it was ever run here."
     )
 
 
@@ -47,6 +48,7 @@ def test_time_is_the_median_of_what_its_like_took(tmp_path: Path) -> None:
     assert (found.seconds, found.unknown) == (120, 6)
     assert estimate(STUDY, tasks, times, workers=2).seconds == 60
     assert found.to_json()["seconds"] == 120 and "About 2 min" in found.words()
+    assert found.words().endswith("are left, and 6 tasks whose like was never run here.")
 
 
 def test_what_is_done_needs_no_time(tmp_path: Path) -> None:
@@ -64,7 +66,8 @@ def test_what_is_done_needs_no_time(tmp_path: Path) -> None:
     found = estimate(STUDY, tasks, tmp_path)
     # Two failed cells are left, six edits in them; a failure tells nothing about time.
     assert found == Estimate(cells=5, attacks=5, done=8, edits=6, seconds=120, unknown=0)
-    assert found.left == 2 and "never run" not in found.words()
+    assert found.left == 2 and found.words().endswith("8 are done. About 2 min are left.")
+    assert replace(found, done=10).words().endswith("10 are done. Nothing is left.")
 
 
 def test_damaged_files_say_nothing_about_time(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def test_a_failed_cell_is_counted_and_named_and_never_a_zero(tmp_path: Path) -> 
     assert (ours["seeds"], ours["failed"], ours["note"]) == (2, 1, "It was too large.")
     assert ours["acc_f"] == pytest.approx(0.2)  # of 0.1 and 0.3
     random = row(found.table, place="random")
-    assert (random["seeds"], random["failed"]) == (0, 0) and "not run yet" in random["note"]
+    assert (random["seeds"], random["failed"]) == (0, 0)
+    assert random["note"] == "Not run yet: seeds 0, 1, 2."
     assert math.isnan(random["acc_f"]) and math.isnan(random["acc_f_low"])
     failed = row(found.cells, place="mlp.1", seed=1)
     assert (failed["status"], failed["error"]) == ("failed", "It was too large.")
@@ -133,6 +134,23 @@ def test_the_worst_attack_of_a_cell(tmp_path: Path) -> None:
     assert ours["recovered"] == pytest.approx(np.mean([0.2, 0.6, 0.3]))
     random = row(found.table, place="random")
     assert random["worst_attack"] == "" and math.isnan(random["recovered"])
+
+
+def test_what_is_left_after_the_worst_attack_and_the_front(tmp_path: Path) -> None:
+    """The base answers 1.0. Of what stamp at mlp.1 removed, 0.8, half comes back: 0.6."""
+    back = {"mlp.1": 0.5, "random": -0.3}
+
+    def attack(name: CellName, of: str) -> dict[str, Any]:
+        return rounding(back.get(name.place, 0.0))
+
+    table = result(tmp_path, under=attack, attacks=("quantization",)).table
+    ours, random = row(table, place="mlp.1"), row(table, place="random")
+    assert ours["after"] == pytest.approx(0.6)
+    assert random["after"] == pytest.approx(random["acc_f"])  # 0.47: less, and as much is kept
+    assert (ours["front"], random["front"]) == (False, True)
+    assert row(table, method="base")["front"] is False
+    (tmp_path / "bare").mkdir()
+    assert not result(tmp_path / "bare").table["front"].any()  # nothing was attacked
 
 
 def test_an_attack_that_was_measured_names_the_worst_even_if_most_seeds_have_none(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,12 +46,18 @@ class Estimate:
 
     def words(self) -> str:
         """Say it in a sentence."""
-        known = f"About {self.seconds / 60:.0f} min are left"
-        more = f", and {self.unknown} tasks whose like was never run here" if self.unknown else ""
-        return (
-            f"{self.cells} cells ({self.edits} edits to try) and {self.attacks} attacks on them; "
-            f"{self.done} are done. {known}{more}."
-        )
+        sizes = f"{self.cells} cells ({self.edits} edits to try) and {self.attacks} attacks on them"
+        return f"{sizes}; {self.done} are done. {self._time()}"
+
+    def _time(self) -> str:
+        known = f"About {math.ceil(self.seconds / 60)} min are left"
+        if not self.left:
+            return "Nothing is left."
+        if not self.unknown:
+            return f"{known}."
+        if self.unknown == self.left:
+            return "How long that takes is not known: nothing like it was ever run here."
+        return f"{known}, and {self.unknown} tasks whose like was never run here."
 
 
 def estimate(study: Study, tasks: Sequence[Task], folder: Path, workers: int = 1) -> Estimate:

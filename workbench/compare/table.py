@@ -23,7 +23,7 @@ from workbench.attack.robustness import Robustness
 from workbench.compare.cell import CellName
 from workbench.compare.places import is_random
 from workbench.compare.runner import Task
-from workbench.compare.study import Study
+from workbench.compare.study import REFERENCES, Study
 from workbench.measure.statistics import score
 
 SCORES = (
@@ -63,7 +63,11 @@ class StudyResult:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row a method and place: n seeds, and mean, low and high of every number."""
+        """One row a method and place: n seeds, and mean, low and high of every number.
+
+        `after` is what the worst attack leaves of `acc_f`, in what the base answers; `front` says
+        that no other row both gives less back after it and keeps more.
+        """
         rows = []
         for (method, where), part in self.cells.groupby(["method", "place"], sort=False):
             done = part[part["status"] == "done"]
@@ -78,9 +82,17 @@ class StudyResult:
             row["over_drop"] = int((done["within"] == False).sum())  # noqa: E712
             failed = part[part["status"] == "failed"]
             row["failed"] = len(failed)
-            row["note"] = next((e for e in (*failed["error"], *part["error"]) if e), "")
+            missing = part.loc[part["status"] == "missing", "seed"].tolist()
+            notes = [*failed["error"], *done["error"], _not_run(missing, str(where))]
+            row["note"] = next(filter(None, notes), "")
             rows.append(row)
-        return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        known = table.loc[table["method"] == "base", "acc_f"].dropna().tolist()
+        whole = known[0] if known else 1.0
+        back = table["recovered"].clip(lower=0)
+        table["after"] = table["acc_f"] + (whole - table["acc_f"]) * back
+        table["front"] = _front(table)
+        return table
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -111,6 +123,25 @@ class StudyResult:
             of = table["measure"] == name
             table.loc[of, "p_holm"] = holm(table.loc[of, "p"].tolist())
         return table
+
+
+def _not_run(seeds: Sequence[int], where: str) -> str:
+    if not seeds:
+        return ""
+    if not where:  # a reference, which has no seeds
+        return "Not run yet."
+    return f"Not run yet: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."
+
+
+def _front(table: pd.DataFrame) -> list[bool]:
+    """Say of each row whether none is better both in `after` and `acc_r`; references never are."""
+    kept = table[~table["method"].isin(REFERENCES)].dropna(subset=["after", "acc_r"])
+    better = {
+        i: ((kept["after"] <= row["after"]) & (kept["acc_r"] >= row["acc_r"]))
+        & ((kept["after"] < row["after"]) | (kept["acc_r"] > row["acc_r"]))
+        for i, row in kept.iterrows()
+    }
+    return [i in better and not better[i].any() for i in table.index]
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:

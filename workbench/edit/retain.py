@@ -53,8 +53,8 @@ def retain_rows(
         WorkbenchError: there is nothing in it.
     """
     sizes = (confusable, named, confusable_weight, context, generations, chats, context_weight)
-    chat = model.tokenizer.chat_template
-    key = (model.fingerprint, chat, request.fingerprint, site, *sizes, tokens, seed)
+    runs = (model.fingerprint, model.config.to_json_string(), model.tokenizer.chat_template)
+    key = (*runs, request.fingerprint, site, *sizes, tokens, seed)
     weights = {"context_weight": context_weight, "seed": seed}
 
     def make() -> Rows:

@@ -11,60 +11,56 @@ from workbench.figures.theme import INK, measure_label, style
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a")
 _SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
 _FILLS = ("", "-open", "-dot", "-open-dot")
+_FAINT = 0.25
 _GRID = "rgba(127,127,127,0.25)"
 
 
-def pareto(table: pd.DataFrame, *, forget: str = "acc_f", retain: str = "acc_r") -> go.Figure:
+def pareto(table: pd.DataFrame) -> go.Figure:
     """Draw each method and place: forgotten facts still answered against kept ones.
 
     A method has a colour, a place a shape. An arrow leads from what is left after the edit to what
-    the worst attack brings back, measured in what the base answers.
+    the worst attack brings back. Rows that another one beats in both are faint.
 
     Args:
         table: `StudyResult.table`.
-        forget: measure across; smaller is better.
-        retain: measure upwards; larger is better.
     """
     figure = go.Figure()
     methods, places = (list(dict.fromkeys(table[column])) for column in ("method", "place"))
-    of_base = table.loc[table["method"] == "base", forget].dropna().tolist()
-    whole = of_base[0] if of_base else 1.0
-    for row in table.to_dict("records"):
-        if row[forget] != row[forget] or row[retain] != row[retain]:
-            continue  # nothing was measured
+    for row in table.dropna(subset=["acc_f", "acc_r"]).to_dict("records"):
         i, j = methods.index(row["method"]), places.index(row["place"])
         colour = _COLOURS[i % len(_COLOURS)]
         name = f"{row['method']} at {row['place']}" if row["place"] else str(row["method"])
-        known = row["recovered"] == row["recovered"]
-        back = (whole - row[forget]) * row["recovered"] if known else 0.0
+        known = row["after"] == row["after"]
+        faint = known and not row["front"]
         figure.add_trace(
             go.Scatter(
-                x=[row[forget]],
-                y=[row[retain]],
+                x=[row["acc_f"]],
+                y=[row["acc_r"]],
                 name=name,
                 mode="markers",
+                opacity=_FAINT if faint else 1.0,
                 marker={
                     "color": colour,
                     "symbol": _SHAPES[j % len(_SHAPES)] + _FILLS[i // len(_COLOURS) % len(_FILLS)],
                     "size": 11,
                     "line": {"width": 1, "color": "#ffffff"},
                 },
-                error_x=_interval(row, forget),
-                error_y=_interval(row, retain),
+                error_x=_interval(row, "acc_f"),
+                error_y=_interval(row, "acc_r"),
                 hovertemplate=(
-                    f"{name}<br>{measure_label(forget)} %{{x:.3f}}<br>"
-                    f"{measure_label(retain)} %{{y:.3f}}<br>n = {row['seeds']} seeds"
+                    f"{name}<br>{measure_label('acc_f')} %{{x:.3f}}<br>"
+                    f"{measure_label('acc_r')} %{{y:.3f}}<br>n = {row['seeds']} seeds"
                     + (f"<br>brought back by {row['worst_attack']}: {row['recovered']:.2f}") * known
                     + "<extra></extra>"
                 ),
             )
         )
-        if back > 0:
+        if known and row["after"] > row["acc_f"]:
             figure.add_annotation(
-                x=row[forget] + back,
-                y=row[retain],
-                ax=row[forget],
-                ay=row[retain],
+                x=row["after"],
+                y=row["acc_r"],
+                ax=row["acc_f"],
+                ay=row["acc_r"],
                 xref="x",
                 yref="y",
                 axref="x",
@@ -72,10 +68,10 @@ def pareto(table: pd.DataFrame, *, forget: str = "acc_f", retain: str = "acc_r")
                 arrowhead=2,
                 arrowwidth=1,
                 arrowcolor=colour,
-                opacity=0.6,
+                opacity=_FAINT if faint else 0.8,
             )
-    figure.update_xaxes(title=measure_label(forget), range=[-0.04, 1.04], gridcolor=_GRID)
-    figure.update_yaxes(title=measure_label(retain), gridcolor=_GRID, automargin=True)
+    figure.update_xaxes(title=measure_label("acc_f"), range=[-0.04, 1.04], gridcolor=_GRID)
+    figure.update_yaxes(title=measure_label("acc_r"), gridcolor=_GRID, automargin=True)
     style(figure, title="Forgotten against kept; arrows: after the worst attack", height=620)
     return figure.update_layout(margin={"l": 8, "r": 8, "t": 72, "b": 48})
 

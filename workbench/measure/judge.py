@@ -6,17 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Behaviour, Replace
 from workbench.facts.multiple_choice import LETTERS
-from workbench.facts.prompts import continuation
 from workbench.measure.answers import is_refusal, is_right, leaks, letter_of
 from workbench.measure.questions import Question, answer_all
 from workbench.measure.text_metrics import divergences, rouge_l, teacher_forced
 from workbench.models.model import Model
-from workbench.models.text import next_token_logits
 from workbench.progress import Progress
 
 
@@ -44,12 +40,9 @@ def judged(
                 "lower the edit's strength."
             )
         rows[i] |= {"probability": result.probability, "rank": result.rank}
-    lettered = [i for i, q in enumerate(questions) if q.kind == "mcq" and _by_letter(q)]
-    choices = _letters_by_logits(model, [questions[i] for i in lettered], progress)
-    worded = [i for i, q in enumerate(questions) if q.kind == "mcq" and not _by_letter(q)]
-    choices += _options_by_logits(model, [questions[i] for i in worded], progress)
-    for i, choice in zip(lettered + worded, choices, strict=True):
-        first, last = choice
+    asked = [i for i, q in enumerate(questions) if q.kind == "mcq"]
+    choices = _by_likelihood(model, [questions[i] for i in asked], progress)
+    for i, (first, last) in zip(asked, choices, strict=True):
         target = questions[i].target.strip()
         rows[i] |= {"choice_right": first == target, "choice_last": last == target}
     return rows
@@ -90,36 +83,25 @@ def _judge(question: Question, answer: str, behaviour: Behaviour) -> dict[str, A
     return row
 
 
-def _letters_by_logits(
+def _by_likelihood(
     model: Model, questions: Sequence[Question], progress: Progress
 ) -> list[tuple[str, str]]:
-    """Return the likeliest and the least likely option letter of each multiple-choice prompt."""
-    out: list[tuple[str, str]] = []
-    step = 64  # a vocabulary of logits for 64 prompts at a time
-    for start in progress.track(range(0, len(questions), step), "letters"):
-        part = questions[start : start + step]
-        logits = next_token_logits(model, [q.prompt for q in part])
-        for q, row in zip(part, logits, strict=True):
-            right = q.target.strip()
-            lead = q.target[: len(q.target) - len(q.target.lstrip())]
-            n = max(len(q.fact.choices) or 4, LETTERS.find(right) + 1)
-            ids = [continuation(model, q.prompt, lead + letter)[0] for letter in LETTERS[:n]]
-            of_letters = row[torch.tensor(ids, device=row.device)]
-            out.append((LETTERS[int(of_letters.argmax())], LETTERS[int(of_letters.argmin())]))
-    return out
-
-
-def _options_by_logits(
-    model: Model, questions: Sequence[Question], progress: Progress
-) -> list[tuple[str, str]]:
-    """Return the likeliest and the least likely of the fact's choices behind each prompt."""
-    options = [q.fact.choices or (q.target.strip(),) for q in questions]
+    """Return the likeliest and the least likely choice behind each multiple-choice prompt."""
+    options = [_options(q) for q in questions]
     prompts = [q.prompt for q, own in zip(questions, options, strict=True) for _ in own]
-    forced = teacher_forced(model, prompts, [f" {o}" for own in options for o in own])
-    progress.step(len(questions), len(questions), "options")
-    scores = iter(f.log_probability for f in forced)
-    ranked = [sorted(own, key=dict(zip(own, scores, strict=False)).__getitem__) for own in options]
+    leads = [q.target[: len(q.target) - len(q.target.lstrip())] for q in questions]
+    texts = [lead + o for lead, own in zip(leads, options, strict=True) for o in own]
+    scores = iter(teacher_forced(model, prompts, texts, progress=progress))
+    ranked = [sorted(own, key=lambda _: next(scores).log_probability) for own in options]
     return [(own[-1], own[0]) for own in ranked]
+
+
+def _options(question: Question) -> tuple[str, ...]:
+    """Return what a multiple-choice question is answered with: letters, or the choices' words."""
+    right, choices = question.target.strip(), question.fact.choices
+    if not _by_letter(question):
+        return choices or (right,)
+    return tuple(LETTERS[: max(len(choices) or 4, LETTERS.find(right) + 1)])
 
 
 def add_divergence(
