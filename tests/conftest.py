@@ -109,6 +109,15 @@ def make_model(family: str = "qwen2", seed: int = 0) -> Model:
     return Model(hf, make_tokenizer(), f"tiny-{family}")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _kept_for_these_tests(tmp_path_factory: pytest.TempPathFactory):
+    """Keep what models say in a folder of this run; elsewhere older code may have made it."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workbench.models.kept._folder", lambda: folder)
+        yield
+
+
 @pytest.fixture(scope="session", params=FAMILIES)
 def family_model(request: pytest.FixtureRequest) -> Model:
     """A tiny model of each family in turn."""

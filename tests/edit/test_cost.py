@@ -11,7 +11,7 @@ from conftest import make_model
 from torch.nn.modules import module as torch_module
 
 from workbench.edit import covariance, retain
-from workbench.edit.cost import forget_kept, metered
+from workbench.edit.cost import as_first, metered
 from workbench.edit.train import lessons
 from workbench.models.model import Model, share_parameters
 from workbench.models.text import generate
@@ -133,9 +133,12 @@ def test_an_edit_after_forgetting_costs_as_much_as_the_first() -> None:
             stamp(model, request(), ComponentSet.parse("mlp.1"), config)
         return found.forward_tokens
 
-    forget_kept()
-    first, kept = cost(), cost()
-    assert kept < first
-    forget_kept()
-    assert not retain.KEPT and not covariance.KEPT and not lessons.KEPT
-    assert cost() == first
+    with as_first():
+        first = cost()
+    assert cost() < first
+    for kept_on_disk in (False, True):
+        retain.KEPT.clear()
+        assert (cost() < first) == kept_on_disk
+    with as_first():
+        assert not retain.KEPT and not covariance.KEPT and not lessons.KEPT
+        assert cost() == first

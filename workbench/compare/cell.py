@@ -17,7 +17,7 @@ from workbench.compare.bench import Bench, bench_of
 from workbench.compare.places import place
 from workbench.compare.search import Candidate, best, quick, retained
 from workbench.compare.study import IN_CONTEXT, REFERENCES, MethodEntry, Study
-from workbench.edit.cost import Cost, forget_kept, metered
+from workbench.edit.cost import Cost, as_first, metered
 from workbench.edit.edit import Edit
 from workbench.edit.in_context import InContextConfig, in_context, with_context
 from workbench.edit.registry import edit
@@ -194,8 +194,7 @@ def _made(
 ) -> tuple[Edit | None, Cost, str]:
     """Make one candidate; return what it cost and, if it cannot be made, why."""
     made, why = None, ""
-    forget_kept()  # each candidate's cost is that of an edit by itself
-    with metered(bench.base) as cost:
+    with as_first(), metered(bench.base) as cost:  # each candidate costs what it costs by itself
         try:
             made = edit(
                 entry.method, bench.base, bench.request, chosen, settings, progress=progress

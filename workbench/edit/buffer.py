@@ -16,13 +16,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.edit.self_made import SLOT, sample_chats, sample_names, sample_texts
+from workbench.edit.self_made import SLOT, own_answers, sample_chats, sample_names, sample_texts
 from workbench.edit.stream import Rows
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.facts.prompts import subject_tokens
 from workbench.localize.sites import SiteName
 from workbench.models.model import Model
-from workbench.models.text import decode, encode, generate
+from workbench.models.text import decode, encode
 
 Site = SiteName
 
@@ -149,9 +149,7 @@ def confusable_rows(
     random.Random(seed).shuffle(pairs)
     pairs = pairs[:count]
     prompts = [form.about(name) for form, name in pairs]
-    answers = [""] * len(prompts)
-    if site == "answer" and prompts:
-        answers = generate(model, prompts, max_new_tokens=12, stop=None)
+    answers = own_answers(model, prompts) if site == "answer" else [""] * len(prompts)
     # Wordings that begin alike are one sequence up to the subject: it is run once, for all.
     weights: dict[tuple[int, ...], Counter[int]] = {}
     for (_, name), prompt, answer in zip(pairs, prompts, answers, strict=True):
@@ -206,7 +204,7 @@ def context_rows(
     pick = random.Random(seed + 1)
     prompts = [pick.choice(prompts_of(f)) for f in kept[:count]]
     prompts += [p.prompt for f in kept[:count] for p in f.mcq[:1]][: count // 4]
-    answers = generate(model, prompts, max_new_tokens=12, stop=None) if prompts else []
+    answers = own_answers(model, prompts)
     texts = [encode(model, p + a) for p, a in zip(prompts, answers, strict=True)]
     made = sample_texts(model, generations, seed=seed)
     texts += [ids for ids in made if not _about(decode(model, ids), left_out(request))]

@@ -19,6 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from workbench.edit import covariance, retain
 from workbench.edit.train import lessons
+from workbench.models.kept import nothing_kept
 from workbench.models.model import Model
 
 
@@ -37,10 +38,13 @@ class Cost:
     backward_tokens: float = 0.0
 
 
-def forget_kept() -> None:
-    """Forget what edits keep for the next one, so that it costs as much as a first one."""
+@contextmanager
+def as_first() -> Iterator[None]:
+    """Let an edit in the block cost as much as a first one: nothing kept for the next is used."""
     for kept in (retain.KEPT, covariance.KEPT, lessons.KEPT):
         kept.clear()
+    with nothing_kept():
+        yield
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What the model makes up itself: texts, conversations, and names of subjects in a given wording.
 
 They stand in for a corpus. A model asked to go on after "Which sport does" names the subjects it
-has something to say about, kept ones that no list mentions among them.
+has something to say about, kept ones that no list mentions among them. What was made up once is
+kept in the user's cache; see `models.kept`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from workbench.facts.prompts import chat
+from workbench.models.kept import kept
 from workbench.models.model import Model
 from workbench.models.text import batches, encode, end_tokens, generate, new_tokens
 
@@ -23,13 +25,17 @@ def sample_texts(model: Model, count: int, *, length: int = 24, seed: int = 0) -
     """Let the model make up texts, at temperature 1, from one random common first word each."""
     if count < 1:
         return []
-    generator = torch.Generator().manual_seed(seed)
-    heads = [encode(model, word) for word in _FIRST_WORDS]
-    shortest = min(len(h) for h in heads)
-    drawn = torch.randint(len(heads), (count,), generator=generator)
-    starts = [heads[int(i)][:shortest] for i in drawn]
-    new = sample(model, starts, length=length, generator=generator)
-    return [[*start, *row] for start, row in zip(starts, new, strict=True)]
+
+    def make() -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        heads = [encode(model, word) for word in _FIRST_WORDS]
+        shortest = min(len(h) for h in heads)
+        drawn = torch.randint(len(heads), (count,), generator=generator)
+        starts = [heads[int(i)][:shortest] for i in drawn]
+        new = sample(model, starts, length=length, generator=generator)
+        return [[*start, *row] for start, row in zip(starts, new, strict=True)]
+
+    return kept(model, "texts", [count, length, seed], make)
 
 
 def sample_chats(
@@ -45,6 +51,14 @@ def sample_chats(
     """
     if count < 1 or not model.tokenizer.chat_template:
         return []
+    made = kept(
+        *(model, "chats", [count, length, answer, seed]),
+        lambda: _chats(model, count, length, answer, seed),
+    )
+    return [(prompt, said) for prompt, said in made]
+
+
+def _chats(model: Model, count: int, length: int, answer: int, seed: int) -> list[tuple[str, str]]:
     generator = torch.Generator().manual_seed(seed)
     opening = chat(model, SLOT).split(SLOT)[0]
     start = encode(model, opening, cut=True)
@@ -55,6 +69,16 @@ def sample_chats(
     prompts = [p for p in prompts if len(encode(model, p, cut=True)) + answer < model.n_ctx]
     answers = generate(model, prompts, max_new_tokens=answer, stop=None)
     return list(zip(prompts, answers, strict=True))
+
+
+def own_answers(model: Model, prompts: Sequence[str], *, length: int = 12) -> list[str]:
+    """Return what the model answers itself, greedily, ends of lines included."""
+    if not prompts:
+        return []
+    return kept(
+        *(model, "answers", [list(prompts), length]),
+        lambda: generate(model, prompts, max_new_tokens=length, stop=None),
+    )
 
 
 def sample_names(
@@ -83,10 +107,14 @@ def sample_names(
     usable = [(ids, b) for ids, b in usable if len(ids) + length <= model.n_ctx]
     if count < 1 or not usable:
         return ()
-    generator = torch.Generator().manual_seed(seed)
     chosen = [usable[i % len(usable)] for i in range(count)]
     starts = [ids for ids, _ in chosen]
-    rows = sample(model, starts, length=length, generator=generator)
+
+    def make() -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        return sample(model, starts, length=length, generator=generator)
+
+    rows = kept(model, "names", [starts, length, seed], make)
     texts = model.tokenizer.batch_decode(rows, skip_special_tokens=True)
     names: dict[str, None] = {}
     for text, (_, behind) in zip(texts, chosen, strict=True):
