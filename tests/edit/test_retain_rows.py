@@ -10,8 +10,9 @@ import torch
 
 from tests.edit.requests import request
 from workbench.edit import retain
-from workbench.edit.buffer import confusable_rows, forms_of, site_rows
+from workbench.edit.buffer import confusable_rows, forms_of, related_rows, site_rows
 from workbench.edit.retain import retain_rows
+from workbench.edit.self_made import own_answers
 from workbench.edit.stream import Rows, Stream
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Refuse, Request
@@ -21,7 +22,7 @@ from workbench.models.model import Model
 
 SIZES: dict[str, Any] = {
     **{"confusable": 6, "named": 0, "confusable_weight": 5.0, "context": 2, "generations": 1},
-    **{"chats": 0, "context_weight": 2.0, "tokens": 1, "seed": 0},
+    **{"related_weight": 7.0, "chats": 0, "context_weight": 2.0, "tokens": 1, "seed": 0},
 }
 NAMES = ("Danielle Darrieux", "Paris Oslo", "Norway Is")
 FORMS = ("The mother tongue of {} is", "The mother tongue of {} was", "{} plays the sport of")
@@ -43,6 +44,7 @@ def test_the_same_settings_give_the_same_object(tiny: Model) -> None:
     [
         *({"seed": 1}, {"confusable": 5}, {"context": 1}, {"generations": 0}, {"tokens": 2}),
         *({"confusable_weight": 4.0}, {"context_weight": 1.0}, {"named": 1}, {"chats": 1}),
+        {"related_weight": 8.0},
     ],
     ids=str,
 )
@@ -130,3 +132,24 @@ def test_merged_sequences_weigh_what_they_weighed_apart(family_model: Model, tok
     for name, expected in moments(model, apart).items():
         found = moments(model, merged)[name]
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
+
+
+@pytest.mark.parametrize("site", ["subject", "answer"])
+def test_what_is_kept_about_a_subject_to_forget_weighs_by_itself(tiny: Model, site: str) -> None:
+    asked = request()
+    name = asked.forget[0].subject
+    own = Fact(name, f"{name} lives in", " Oslo", paraphrases=(f"The town of {name} is",))
+    rows = {
+        kept: related_rows(
+            *(tiny, replace(asked, retain=FactSet(kept), evaluate=FactSet()), site),
+            **{"weight": 7.0, "context_weight": 2.0, "tokens": 1},
+        )
+        for kept in ((), (own,))
+    }
+    assert len(rows[()]) == 0
+    (found,) = (r for kept, r in rows.items() if kept)
+    said = own_answers(tiny, [own.prompt, *own.paraphrases])
+    for i, prompt in enumerate((own.prompt, *own.paraphrases)):
+        ids, at = site_rows(tiny, prompt, name, site, said[i] if site == "answer" else "", 1)
+        assert found.sequences[i] == ids
+        assert found.weights[i] == tuple(7.0 if j in at else 2.0 for j in range(len(ids)))

@@ -164,6 +164,39 @@ def confusable_rows(
     )
 
 
+def related_rows(
+    model: Model,
+    request: Request,
+    site: Site,
+    *,
+    weight: float,
+    context_weight: float,
+    tokens: int,
+) -> Rows:
+    """Return the site's positions in what is to be kept about the very subjects to forget.
+
+    Where a person's city goes and the sport stays, nothing else says so: all other subjects differ
+    from this one more than its own facts do from each other.
+
+    Args:
+        model: whose tokens and own answers to use.
+        request: its kept facts, those about a subject to forget.
+        site: where the edit acts.
+        weight: weight of a site position.
+        context_weight: weight of the prompt's other positions.
+        tokens: tokens of the subject that are the site.
+    """
+    asked = [(f, p) for f in request.retain.about(request.forget.subjects) for p in prompts_of(f)]
+    prompts = [p for _, p in asked]
+    answers = own_answers(model, prompts) if site == "answer" else [""] * len(prompts)
+    sequences, weights = [], []
+    for (fact, prompt), answer in zip(asked, answers, strict=True):
+        ids, at = site_rows(model, prompt, fact.subject, site, answer, tokens)
+        sequences.append(ids)
+        weights.append(tuple(weight if i in at else context_weight for i in range(len(ids))))
+    return Rows(tuple(sequences), tuple(tuple(range(len(s))) for s in sequences), tuple(weights))
+
+
 def left_out(request: Request) -> frozenset[str]:
     """Return the subjects that nothing the model makes up may be about."""
     return frozenset(request.forget.subjects + request.evaluate.subjects)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.edit.buffer import Site, chat_rows, confusable_rows, context_rows
+from workbench.edit.buffer import Site, chat_rows, confusable_rows, context_rows, related_rows
 from workbench.edit.stream import Rows
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Request
@@ -23,6 +23,7 @@ def retain_rows(
     confusable: int,
     named: int,
     confusable_weight: float,
+    related_weight: float,
     context: int,
     generations: int,
     chats: int,
@@ -42,6 +43,7 @@ def retain_rows(
         confusable: prompts about other subjects in the forget set's wordings.
         named: subjects wanted for them.
         confusable_weight: weight of their site positions.
+        related_weight: weight of the site in kept facts about the subjects to forget.
         context: kept facts with the model's own answers.
         generations: texts the model makes up.
         chats: conversations it makes up.
@@ -52,9 +54,10 @@ def retain_rows(
     Raises:
         WorkbenchError: there is nothing in it.
     """
-    sizes = (confusable, named, confusable_weight, context, generations, chats, context_weight)
+    sizes = (confusable, named, context, generations, chats)
+    loads = (confusable_weight, related_weight, context_weight)
     runs = (model.fingerprint, model.config.to_json_string(), model.tokenizer.chat_template)
-    key = (*runs, request.fingerprint, site, *sizes, tokens, seed)
+    key = (*runs, request.fingerprint, site, *sizes, *loads, tokens, seed)
     weights = {"context_weight": context_weight, "seed": seed}
 
     def make() -> Rows:
@@ -67,6 +70,12 @@ def retain_rows(
             weight=confusable_weight,
             tokens=tokens,
             **weights,
+        )
+        rows += related_rows(
+            *(model, request, site),
+            weight=related_weight,
+            context_weight=context_weight,
+            tokens=tokens,
         )
         rows += context_rows(
             model, request, count=context, generations=generations, weight=context_weight, seed=seed

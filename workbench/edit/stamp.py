@@ -72,6 +72,8 @@ class StampConfig:
         confusable: prompts about other subjects in the same wordings, in the retain buffer.
         named: subjects wanted for such prompts; the model names itself what the request lacks.
         confusable_weight: weight of their site positions.
+        related_weight: weight of the site positions in kept facts about the very subjects to
+            forget; ten times that of a forget key keeps them.
         context: kept facts with the model's own answers, in the retain buffer.
         generations: texts the model makes up, in the retain buffer.
         chats: conversations a chat model makes up, in the retain buffer.
@@ -95,6 +97,7 @@ class StampConfig:
     confusable: int = 1500
     named: int = 400
     confusable_weight: float = 1.0
+    related_weight: float = 300.0
     context: int = 100
     generations: int = 32
     chats: int = 32
@@ -229,6 +232,7 @@ def _stage(
         confusable=config.confusable,
         named=config.named,
         confusable_weight=config.confusable_weight,
+        related_weight=config.related_weight,
         context=config.context,
         generations=config.generations,
         chats=config.chats,
