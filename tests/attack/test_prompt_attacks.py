@@ -163,7 +163,7 @@ def test_multiple_choice_equals_likelihoods_by_plain_transformers() -> None:
         for outcome in cell.outcomes:
             if cell.setting["form"] == "letter":
                 lines = outcome.prompt.split("\n")[1:-1]
-                # By all of its tokens: this tokenizer makes a letter of two, the first for all alike.
+                # By all of its tokens: this tokenizer makes a letter of two, the first is shared.
                 scores = {ln[0]: likelihood(model, outcome.prompt, f" {ln[0]}") for ln in lines}
                 right = next(ln[0] for ln in lines if ln[3:] == outcome.fact.target.strip())
             else:
