@@ -149,6 +149,12 @@ def test_what_is_left_after_the_worst_attack_and_the_front(tmp_path: Path) -> No
     assert random["after"] == pytest.approx(random["acc_f"])  # 0.47: less, and as much is kept
     assert (ours["front"], random["front"]) == (False, True)
     assert row(table, method="base")["front"] is False
+    (tmp_path / "new").mkdir()
+    new = result(
+        *(tmp_path / "new", lambda name: None if name.label == "base" else cell(name), attack),
+        attacks=("quantization",),
+    )
+    assert row(new.table, place="mlp.1")["after"] == pytest.approx(0.6)  # all were known then
     (tmp_path / "bare").mkdir()
     assert not result(tmp_path / "bare").table["front"].any()  # nothing was attacked
 

@@ -23,10 +23,9 @@ from torch import Tensor
 from workbench.attack.asking import ask_freely
 from workbench.attack.attack import Cell, Outcome
 from workbench.attack.hooked import Ids, changed_logits, prompt_ids, reads_prompts
-from workbench.attack.prompts import lead
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, Refuse, Request
-from workbench.facts.prompts import continuation
+from workbench.facts.prompts import continuation, lead
 from workbench.measure.answers import is_refusal
 from workbench.models.model import Model
 from workbench.models.text import encode
@@ -74,8 +73,8 @@ def answer_prefix(
     cells = []
     for text in progress.track(STARTS[: config.starts], "forced beginnings"):
         outcomes: list[Outcome] = []
-        for space in dict.fromkeys(lead(f) for f in request.forget):
-            asked = [(f, f.prompt) for f in request.forget if lead(f) == space]
+        for space in dict.fromkeys(lead(f.target) for f in request.forget):
+            asked = [(f, f.prompt) for f in request.forget if lead(f.target) == space]
             start = space + text
             outcomes += ask_freely(model, asked, request.behaviour, start=start, progress=progress)
         cells.append(Cell({"attack": "start", "text": text}, tuple(outcomes)))

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.attack.attack import Outcome
-from workbench.attack.prompts import lead
 from workbench.edit.buffer import prompts_of
 from workbench.edit.self_made import sample
 from workbench.edit.train.examples import Examples, examples
 from workbench.errors import WorkbenchError
 from workbench.facts.accepted import accepted
 from workbench.facts.fact import Behaviour, Fact, FactSet
-from workbench.facts.prompts import continuation
+from workbench.facts.prompts import continuation, lead
 from workbench.measure.answers import is_right
 from workbench.models.continuations import likelihoods
 from workbench.models.model import Model
@@ -86,7 +85,7 @@ class Exam:
             if can_choose(fact)
             for choice in dict.fromkeys(fact.choices)
         )
-        pairs = [(asked[i][1], f"{lead(asked[i][0])}{choice}") for i, choice in chosen]
+        pairs = [(asked[i][1], f"{lead(asked[i][0].target)}{choice}") for i, choice in chosen]
         options = Examples()
         for pair in pairs:  # one by one, for `examples` drops what two facts share
             options += examples(model, [pair])

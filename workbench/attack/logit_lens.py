@@ -19,10 +19,9 @@ import torch
 from workbench.attack.activations import residuals
 from workbench.attack.attack import Cell, Outcome
 from workbench.attack.multiple_choice import with_choices
-from workbench.attack.prompts import lead
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, Request
-from workbench.facts.prompts import continuation
+from workbench.facts.prompts import continuation, lead
 from workbench.models.model import Model
 from workbench.models.text import encode, final_norm, unembed
 from workbench.progress import SILENT, Progress
@@ -81,7 +80,7 @@ def logit_lens(
 
 def _first_tokens(model: Model, fact: Fact) -> list[int]:
     """Return the first token of the target and of each other choice, as they follow the prompt."""
-    texts = (fact.target, *(lead(fact) + other for other in _others(fact)))
+    texts = (fact.target, *(lead(fact.target) + other for other in _others(fact)))
     return [continuation(model, fact.prompt, text)[0] for text in texts]
 
 

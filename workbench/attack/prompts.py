@@ -45,11 +45,6 @@ def with_examples(model: Model, fact: Fact, examples: Sequence[Fact]) -> str:
     return "".join(f"{e.prompt}{e.target}\n" for e in examples) + fact.prompt
 
 
-def lead(fact: Fact) -> str:
-    """Return the white space that sets the fact's answer off from its prompt."""
-    return fact.target[: len(fact.target) - len(fact.target.lstrip())]
-
-
 def fits(model: Model, prompt: str, room: int) -> bool:
     """Whether a prompt leaves room for so many tokens in the context."""
     return len(encode(model, prompt, cut=True)) + room <= model.n_ctx

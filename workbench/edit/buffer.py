@@ -147,21 +147,8 @@ def confusable_rows(
         names[relation] = tuple(dict.fromkeys((*names.get(relation, ()), *free)))
     pairs = [(form, name) for form in forms for name in names.get(form.relation, ())]
     random.Random(seed).shuffle(pairs)
-    pairs = pairs[:count]
-    prompts = [form.about(name) for form, name in pairs]
-    answers = own_answers(model, prompts) if site == "answer" else [""] * len(prompts)
-    # Wordings that begin alike are one sequence up to the subject: it is run once, for all.
-    weights: dict[tuple[int, ...], Counter[int]] = {}
-    for (_, name), prompt, answer in zip(pairs, prompts, answers, strict=True):
-        ids, at = site_rows(model, prompt, name, site, answer, tokens)
-        total = weights.setdefault(ids, Counter())
-        for i in range(len(ids)):
-            total[i] += weight if i in at else context_weight  # type: ignore[assignment]
-    return Rows(
-        tuple(weights),
-        tuple(tuple(range(len(ids))) for ids in weights),
-        tuple(tuple(total[i] for i in range(len(ids))) for ids, total in weights.items()),
-    )
+    asked = [(form.about(name), name) for form, name in pairs[:count]]
+    return _site_positions(model, asked, site, weight, context_weight, tokens)
 
 
 def related_rows(
@@ -186,15 +173,34 @@ def related_rows(
         context_weight: weight of the prompt's other positions.
         tokens: tokens of the subject that are the site.
     """
-    asked = [(f, p) for f in request.retain.about(request.forget.subjects) for p in prompts_of(f)]
-    prompts = [p for _, p in asked]
+    own = request.retain.about(request.forget.subjects)
+    asked = [(prompt, fact.subject) for fact in own for prompt in prompts_of(fact)]
+    return _site_positions(model, asked, site, weight, context_weight, tokens)
+
+
+def _site_positions(
+    model: Model,
+    asked: Sequence[tuple[str, str]],
+    site: Site,
+    weight: float,
+    context_weight: float,
+    tokens: int,
+) -> Rows:
+    """Return every position of some prompts, with their subjects, the site's weighted by itself."""
+    prompts = [prompt for prompt, _ in asked]
     answers = own_answers(model, prompts) if site == "answer" else [""] * len(prompts)
-    sequences, weights = [], []
-    for (fact, prompt), answer in zip(asked, answers, strict=True):
-        ids, at = site_rows(model, prompt, fact.subject, site, answer, tokens)
-        sequences.append(ids)
-        weights.append(tuple(weight if i in at else context_weight for i in range(len(ids))))
-    return Rows(tuple(sequences), tuple(tuple(range(len(s))) for s in sequences), tuple(weights))
+    # Wordings that begin alike are one sequence up to the subject: it is run once, for all.
+    weights: dict[tuple[int, ...], Counter[int]] = {}
+    for (prompt, subject), answer in zip(asked, answers, strict=True):
+        ids, at = site_rows(model, prompt, subject, site, answer, tokens)
+        total = weights.setdefault(ids, Counter())
+        for i in range(len(ids)):
+            total[i] += weight if i in at else context_weight  # type: ignore[assignment]
+    return Rows(
+        tuple(weights),
+        tuple(tuple(range(len(ids))) for ids in weights),
+        tuple(tuple(total[i] for i in range(len(ids))) for ids, total in weights.items()),
+    )
 
 
 def left_out(request: Request) -> frozenset[str]:

@@ -104,9 +104,7 @@ def covariances(
     """
     if not 1 <= samples <= MOST_KEYS:
         raise WorkbenchError(f"samples must be from 1 to {MOST_KEYS}, not {samples}.")
-    # Equal weights run differently under another window, and talk otherwise in another template.
-    runs = (model.fingerprint, model.config.to_json_string(), model.tokenizer.chat_template)
-    source = (*runs, request.fingerprint, samples, kept, ridge, seed)
+    source = (*model.identity, request.fingerprint, samples, kept, ridge, seed)
     keys = {g.writer.parameter: (*source, g.writer.parameter) for g in groups}
     missing = [g for g in groups if keys[g.writer.parameter] not in KEPT]
     fresh: dict[str, Covariance] = {}

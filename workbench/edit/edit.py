@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
-import torch
 
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet, Request
 from workbench.facts.prompts import continuation
 from workbench.models.components import ComponentSet
+from workbench.models.continuations import likelihoods
 from workbench.models.delta import Origin, Update, WeightDelta
 from workbench.models.model import Model
-from workbench.models.text import batches, encode
+from workbench.models.text import encode
 from workbench.models.versions import versions
 
 _NO_OP = 1e-3  # least change of the targets' mean log-probability, in nats, that counts as an edit
@@ -172,18 +172,10 @@ def outside(base: Model, edited: Model, components: ComponentSet) -> list[str]:
     return out
 
 
-@torch.no_grad()
 def target_log_probability(model: Model, facts: FactSet) -> float:
     """Return the mean log-probability of the targets' tokens behind their prompts, in nats."""
     prompts = [encode(model, f.prompt) for f in facts]
     targets = [continuation(model, f.prompt, f.target) for f in facts]
-    sequences = [[*p, *t] for p, t in zip(prompts, targets, strict=True)]
-    total = 0.0
-    for batch in batches(model, sequences):
-        logits = model.hf(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        ).logits.log_softmax(-1)
-        for i, row in enumerate(batch.rows):
-            at = torch.arange(len(targets[row])) + len(prompts[row]) - 1
-            total += float(logits[i, at, list(targets[row])].mean())
-    return total / len(facts)
+    found = likelihoods(model, prompts, targets)
+    means = (one.log_probability / len(t) for one, t in zip(found, targets, strict=True))
+    return sum(means) / len(facts)

@@ -56,8 +56,7 @@ def retain_rows(
     """
     sizes = (confusable, named, context, generations, chats)
     loads = (confusable_weight, related_weight, context_weight)
-    runs = (model.fingerprint, model.config.to_json_string(), model.tokenizer.chat_template)
-    key = (*runs, request.fingerprint, site, *sizes, *loads, tokens, seed)
+    key = (*model.identity, request.fingerprint, site, *sizes, *loads, tokens, seed)
     weights = {"context_weight": context_weight, "seed": seed}
 
     def make() -> Rows:

@@ -126,6 +126,11 @@ def token_roles(length: int, subject: tuple[int, int]) -> tuple[Role, ...]:
     return tuple(roles)
 
 
+def lead(target: str) -> str:
+    """Return the white space that sets an answer off from its prompt."""
+    return target[: len(target) - len(target.lstrip())]
+
+
 def continuation(model: Model, prompt: str, text: str) -> tuple[int, ...]:
     """Return the tokens of `text` as they follow `prompt`.
 

@@ -9,6 +9,7 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Behaviour, Replace
 from workbench.facts.multiple_choice import LETTERS
+from workbench.facts.prompts import lead
 from workbench.measure.answers import is_refusal, is_right, leaks, letter_of
 from workbench.measure.questions import Question, answer_all
 from workbench.measure.text_metrics import divergences, rouge_l, teacher_forced
@@ -89,8 +90,7 @@ def _by_likelihood(
     """Return the likeliest and the least likely choice behind each multiple-choice prompt."""
     options = [_options(q) for q in questions]
     prompts = [q.prompt for q, own in zip(questions, options, strict=True) for _ in own]
-    leads = [q.target[: len(q.target) - len(q.target.lstrip())] for q in questions]
-    texts = [lead + o for lead, own in zip(leads, options, strict=True) for o in own]
+    texts = [lead(q.target) + o for q, own in zip(questions, options, strict=True) for o in own]
     scores = iter(teacher_forced(model, prompts, texts, progress=progress))
     ranked = [sorted(own, key=lambda _: next(scores).log_probability) for own in options]
     return [(own[-1], own[0]) for own in ranked]

@@ -62,9 +62,8 @@ def _folder() -> Path:
 
 
 def _key(model: Model, what: str, inputs: Any) -> str:
-    runs = (model.fingerprint, model.config.to_json_string(), model.tokenizer.chat_template)
     of = versions()
-    parts = [*runs, what, inputs, of["edit-workbench"], of["transformers"]]
+    parts = [*model.identity, what, inputs, of["edit-workbench"], of["transformers"]]
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -110,6 +110,15 @@ class Model:
             digest.update(tensor_bytes(tensor))
         return digest.hexdigest()
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What everything the model says hangs on: weights, configuration and chat template.
+
+        Equal weights run differently under another window, and talk otherwise in another template.
+        """
+        template = self.tokenizer.chat_template
+        return (self.fingerprint, self.config.to_json_string(), template)
+
     def fork(self) -> Model:
         """Copy the module tree, sharing every parameter, for use in another thread."""
         copied = Model(share_parameters(self.hf), self.tokenizer, self.name, self.deltas)
