@@ -31,7 +31,7 @@ def pareto(table: pd.DataFrame) -> go.Figure:
         colour = _COLOURS[i % len(_COLOURS)]
         name = f"{row['method']} at {row['place']}" if row["place"] else str(row["method"])
         known = row["after"] == row["after"]
-        faint = known and not row["front"]
+        faint = known and bool(row["place"]) and not row["front"]
         figure.add_trace(
             go.Scatter(
                 x=[row["acc_f"]],

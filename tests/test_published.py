@@ -1,0 +1,66 @@
+"""The numbers in README are those of the studies' files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EIGHT = {
+    "WGA": "wga",
+    "STAMP, traced MLPs": "stamp",
+    "FLAT": "flat",
+    "SimNPO": "simnpo",
+    "STAMP, only up to": "stamp, up to the reference",
+    "refusal training (IDK)": "idk",
+    "context distillation": "context-distillation",
+    "mechanistic unlearning, log(1-p)": "mechanistic, log(1-p)",
+    "NPO": "npo",
+    "DPO": "dpo",
+    "mechanistic unlearning, refusals": "mechanistic, refusal",
+    "AlphaEdit": "alphaedit",
+    "MEMIT": "memit",
+    "GradDiff": "grad-diff",
+}
+FORTY = {
+    "mechanistic unlearning, log(1-p)": "mechanistic, log(1-p)",
+    "STAMP, 0.3 past": "stamp",
+    "STAMP, 0.7 past": "stamp, far past the reference",
+    "STAMP, up to them": "stamp, up to the reference",
+    "refusal training": "idk",
+    "mechanistic unlearning, refusals": "mechanistic, refusal",
+    "NPO": "npo",
+}
+COLUMNS = ("acc_f", "acc_r", "mcq_f", "recovered")
+
+
+def table_behind(line: str) -> dict[str, list[str]]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = text[text.index(line) :].split("\n\n")[1].splitlines()[2:]
+    cells = [[c.strip() for c in row.strip("|").split("|")] for row in rows]
+    return {first: rest for first, *rest in cells}
+
+
+@pytest.mark.parametrize(
+    ("line", "study", "names"),
+    [
+        ("Eight athletes, forgotten by", "methods-8", EIGHT),
+        ("Forty athletes, a tenth of all", "contenders-40", FORTY),
+    ],
+)
+def test_the_tables_in_readme_are_those_of_the_studies(
+    line: str, study: str, names: dict[str, str]
+) -> None:
+    found = pd.read_csv(ROOT / "data/demo/studies" / study / "table.csv").set_index("method")
+    shown = table_behind(line)
+    assert len(shown) == len(names)
+    for label, cells in shown.items():
+        row = found.loc[names[max((n for n in names if label.startswith(n)), key=len)]]
+        expected = [f"{row[c]:.2f}" for c in COLUMNS]
+        if "(" in cells[3]:
+            expected[3] += f" ({row['recovered_low']:.2f}-{row['recovered_high']:.2f})"
+        assert [re.sub(r" by .*", "", c) for c in cells[:4]] == expected, label
+        assert cells[4] in (f"{row['cpu_seconds']:.0f}", "-"), label
