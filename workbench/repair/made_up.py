@@ -100,15 +100,19 @@ def relation(rng: random.Random) -> dict[str, Any]:
             ("city", "year", "number", "person", "thing", "amount", "company", "team")
         ),
         "clauses": [
-            f"[{lead}{ask}] {{S}} [{does}{behind}]",
-            f"[{ask} {does} {of}] {{S}}",
-            f"[{ask} the {owned} {of}] {{S}} [{does}]",
-            f"[how to {verb} {of}] {{S}}",
+            (
+                f"[{lead}{ask}] {{S}} [{does}{behind}]",
+                f"[{ask} {does} {of}] {{S}}",
+                f"[{ask} the {owned} {of}] {{S}} [{does}]",
+                f"[how to {verb} {of}] {{S}}",
+            )
         ],
-        "nouns": [owned],
+        "nouns": [(owned,)],
         "facts": [
-            f"{{S}} [{does}{behind}] {{O}}",
-            f"[the {owned} {of}] {{S}} [is] {{O}}",
-            f"{{S}} [{does} the {noun}] {{O}}",
+            (
+                f"{{S}} [{does}{behind}] {{O}}",
+                f"[the {owned} {of}] {{S}} [is] {{O}}",
+                f"{{S}} [{does} the {noun}] {{O}}",
+            )
         ],
     }

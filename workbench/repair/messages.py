@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.repair.made_up import relation, said_of, surname, thing
 from workbench.repair.message import Label, Message, Piece, Request
-from workbench.repair.phrasings import SLOT, Phrasings, Split
+from workbench.repair.phrasings import SLOT, Phrasings, Split, draw
 
 _PRONOUNS = ("her", "him", "them", "this person", "that person", "this", "that")
 _TITLES = ("Dr. ", "Mr. ", "Mrs. ", "Professor ", "Ms ", "Miss ", "Dr ", "Prof. ", "Sir ")
@@ -47,11 +47,11 @@ class _Maker:
         """Draw one message."""
         self.groups = 0
         frame, pieces = self.sentence()
-        if frame in self.phrasings.lists["none.pasted"]:
+        if self.phrasings.has("none.pasted", frame):
             return Message(tuple(self.noisy(pieces)), frame)
         if self.rng.random() < _TWICE:
             other, more = self.sentence()
-            if other not in self.phrasings.lists["none.pasted"]:
+            if not self.phrasings.has("none.pasted", other):
                 frame = f"{frame} + {other}"
                 pieces = [*pieces, Piece(self.rng.choice(_JOINTS)), *more]
         return Message(tuple(self.noisy(self.wrapped(pieces))), frame)
@@ -68,15 +68,17 @@ class _Maker:
 
     def pick(self, name: str) -> str:
         """Draw from one list."""
-        return self.rng.choice(self.phrasings.lists[name])
+        return draw(self.phrasings.lists[name], self.rng)
 
     def forget(self) -> tuple[str, list[Piece]]:
         """Draw a request to forget."""
-        draw = self.rng.random()
-        if draw < 0.12:
+        chance = self.rng.random()
+        if chance < 0.12:
             frame = self.pick("forget.pairs")
-        elif draw < 0.32:
+        elif chance < 0.32:
             frame = self.pick("forget.whole")
+        elif chance < 0.5:
+            frame = self.pick("forget.plain")
         else:
             frame = self.pick("forget.frames")
         return frame, self.fill(frame, "forget")
@@ -88,10 +90,10 @@ class _Maker:
 
     def nothing(self) -> tuple[str, list[Piece]]:
         """Draw what asks for nothing."""
-        draw = self.rng.random()
-        if draw < 0.15:
+        chance = self.rng.random()
+        if chance < 0.15:
             frame = self.pick("none.plain")
-        elif draw < 0.3:
+        elif chance < 0.3:
             frame = self.pick("none.pasted")
         else:
             frame = self.pick("none.frames")
@@ -161,13 +163,13 @@ class _Maker:
     def noisy(self, pieces: list[Piece]) -> list[Piece]:
         """Write as people do: capitals or none, a slip of the pen, an emoji."""
         rng = self.rng
-        draw = rng.random()
+        chance = rng.random()
         pieces = [p for p in pieces if p.text]
-        if draw < 0.06:
+        if chance < 0.06:
             pieces = [_with(p, p.text.lower()) for p in pieces]
-        elif draw < 0.09:
+        elif chance < 0.09:
             pieces = [_with(p, p.text.upper()) for p in pieces]
-        elif draw < 0.75:
+        elif chance < 0.75:
             first = pieces[0].text
             pieces[0] = _with(pieces[0], first[0].upper() + first[1:])
         if rng.random() < 0.05:
@@ -202,20 +204,20 @@ class _Slots:
         if part in ("{N}", "{Y}"):
             return self.fill(self.noun())
         if part == "{C}":
-            return self.fill(rng.choice(self.relation["facts"]).replace("{O}", "{R}"))
+            return self.fill(draw(self.relation["facts"], rng).replace("{O}", "{R}"))
         if part == "{F}":
-            return self.fill(rng.choice(self.relation["facts"]))
+            return self.fill(draw(self.relation["facts"], rng))
         return self.fill(part)
 
     def form(self) -> str:
         """Draw how it is said what is asked about."""
         rng = self.maker.rng
-        draw = rng.random()
-        if draw < 0.42:
-            return rng.choice(self.relation["clauses"])
-        if draw < 0.78:
+        chance = rng.random()
+        if chance < 0.42:
+            return draw(self.relation["clauses"], rng)
+        if chance < 0.78:
             return self.noun()
-        if draw < 0.9:
+        if chance < 0.9:
             lead = rng.choice(("that ", "the fact that ", "about ", "that "))
             if lead == "about ":
                 return f"about {self.noun()}"
@@ -225,7 +227,7 @@ class _Slots:
     def noun(self) -> str:
         """Draw a noun with its owner."""
         rng = self.maker.rng
-        noun = rng.choice(self.relation["nouns"])
+        noun = draw(self.relation["nouns"], rng)
         if self.subject in _PRONOUNS:
             return f"[the {noun} of] {{S}}"
         return rng.choice((f"[the {noun} of] {{S}}", f"{{S}}['s {noun}]", f"{{S}}['s {noun}]"))

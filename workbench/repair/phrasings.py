@@ -1,6 +1,6 @@
 """The templates of made-up messages, and which of them are held out for testing.
 
-Of every list one entry in three may be held out, chosen by its content: a test message has a frame,
+Of every list one variant in three may be held out, chosen by its content: a test message has a frame,
 forms and subjects that no training message has. Each of its templates' words is in some template
 of training, and verbs and wrappers are the same: what a word means cannot be learned from words
 that are not it.
@@ -11,6 +11,7 @@ The templates are written in data/watchdog; their notation stands at the top of 
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import tomllib
 import zlib
@@ -37,12 +38,13 @@ class Phrasings:
 
     Attributes:
         split: "train" or "test".
-        lists: every list of templates, its held-out entries or the others.
-        relations: what people ask about.
+        lists: every list of templates, its held-out variants or the others; those of one entry
+            stand together, so that an entry with many is not drawn more often than one with few.
+        relations: what people ask about; its forms are such lists too.
     """
 
     split: Split
-    lists: Mapping[str, Sequence[str]]
+    lists: Mapping[str, Sequence[Sequence[str]]]
     relations: Sequence[Mapping[str, Any]]
     pools: Mapping[str, Sequence[str]]
     subjects: Mapping[str, Sequence[str]]
@@ -56,19 +58,19 @@ class Phrasings:
             tomllib.loads(read_text(folder / name)) for name in ("phrasings.toml", "relations.toml")
         )
         lists = {
-            f"{part}.{name}": [variant for entry in entries for variant in _variants(entry)]
+            f"{part}.{name}": [_variants(entry) for entry in entries]
             for part, of_part in phrasings.items()
             for name, entries in of_part.items()
         }
         forms = ("clauses", "nouns", "facts")
         for relation, form in itertools.product(relations["relation"], forms):
-            relation[form] = [v for entry in relation[form] for v in _variants(entry)]
+            relation[form] = [_variants(entry) for entry in relation[form]]
         templates = [*lists.values(), *(r[form] for r in relations["relation"] for form in forms)]
-        held_out = _held_out([entry for entries in templates for entry in entries])
+        held_out = _held_out([v for entries in templates for entry in entries for v in entry])
 
-        def of_split(entries: Sequence[str]) -> list[str]:
-            kept = [e for e in entries if (e in held_out) == (split == "test")]
-            return kept or list(entries)
+        def of_split(entries: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+            kept = [[v for v in e if (v in held_out) == (split == "test")] for e in entries]
+            return [e for e in kept if e] or entries
 
         def drawn(entries: Sequence[str]) -> Sequence[str]:
             out = [e for e in entries if _chosen(e)][: len(entries) - 1] or entries[-1:]
@@ -81,6 +83,15 @@ class Phrasings:
             {name: drawn(pool) for name, pool in relations["pools"].items()},
             {name: drawn(pool) for name, pool in relations["subjects"].items()},
         )
+
+    def has(self, name: str, template: str) -> bool:
+        """Whether a template is in a list."""
+        return any(template in entry for entry in self.lists[name])
+
+
+def draw(entries: Sequence[Sequence[str]], rng: random.Random) -> str:
+    """Draw an entry of a list, then one of its variants."""
+    return rng.choice(rng.choice(entries))
 
 
 def _variants(entry: str) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from workbench.errors import WorkbenchError
 from workbench.measure.statistics import Score, score
@@ -42,6 +43,7 @@ class TrainConfig:
         epochs: passes over them.
         batch: messages a step.
         lr: largest learning rate; it falls to 0.
+        average: how slowly the mean over steps that is kept follows the weights.
         forgotten: share of known words that a pass hides, on average; from none to twice as many.
         seed: of every draw.
     """
@@ -50,6 +52,7 @@ class TrainConfig:
     epochs: int = 5
     batch: int = 64
     lr: float = 4e-3
+    average: float = 0.999
     forgotten: float = 0.2
     seed: int = 0
 
@@ -70,6 +73,7 @@ def train(config: TrainConfig | None = None, *, progress: Progress = SILENT) -> 
     rows = [row for row in rows if row[0]]
     net = Net(len(vocabulary), NetConfig()).train()
     steps = config.epochs * -(-len(rows) // config.batch)
+    mean = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(config.average))
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=steps)
     batches = _batches(rows, config)
@@ -86,7 +90,8 @@ def train(config: TrainConfig | None = None, *, progress: Progress = SILENT) -> 
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-    return Watchdog(net.eval(), vocabulary)
+        mean.update_parameters(net)
+    return Watchdog(mean.module.eval(), vocabulary)
 
 
 def _vocabulary(made: Sequence[tuple[Sequence[Word], Message]]) -> dict[str, int]:
