@@ -11,6 +11,7 @@ from workbench.cli.console import Guarded
 from workbench.cli.demo import demo
 from workbench.cli.locate import localize
 from workbench.cli.look import facts_app, models_app, runs_app
+from workbench.cli.repair import watchdog_app
 from workbench.cli.serve import serve
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command()(measure)
 app.command()(attack)
 app.command()(compare)
 app.command()(export)
+app.add_typer(watchdog_app, name="watchdog")
 app.add_typer(runs_app, name="runs")
 app.command("app")(serve)
 

@@ -1,0 +1,1 @@
+"""Repairs asked for in plain words: understood, planned, made, proved, and undone."""

@@ -1,0 +1,118 @@
+"""Names and things that nobody has heard of, so that no reader goes by them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+_PARTICLES = ("",) * 12 + ("van ", "van den ", "de ", "von ", "O'", "Mac", "al-", "di ", "St. ")
+
+
+def surname(rng: random.Random) -> str:
+    """Make up a surname, some with a particle in front."""
+    return f"{rng.choice(_PARTICLES)}{word(rng)}"
+
+
+def thing(kind: str, rng: random.Random) -> str:
+    """Make up a subject that is no person."""
+    name = word(rng)
+    if kind == "compound":
+        return rng.choice(
+            (
+                name.lower() + rng.choice(("an", "ol", "ide", "ine")),
+                f"{name[0]}-{rng.randrange(99)}",
+            )
+        )
+    if kind == "work":
+        forms = ("The {} of {}", "{} and {}", "A {} for {}", "{} in {}", "The {}", "{}")
+        return rng.choice(forms).format(name, word(rng))
+    if kind == "company":
+        return (
+            f"{name}{rng.choice(('', '', ' Ltd', ' & Co', ' Bank', ' Group', ' Inc', ' and Sons'))}"
+        )
+    return rng.choice(
+        ("{}", "{}", "{} Islands", "the {} Republic", "{} and {}", "North {}")
+    ).format(name, word(rng))
+
+
+def said_of(pool: str, rng: random.Random) -> str:
+    """Make up what is said of a subject."""
+    digits = "".join(rng.choice("0123456789") for _ in range(8))
+    if pool == "year":
+        return str(rng.randrange(1500, 2030))
+    if pool == "number":
+        return rng.choice((f"{digits[:3]}-{digits[3:7]}", f"+{digits[:2]} {digits[2:]}", digits))
+    if pool == "amount":
+        unit = rng.choice(("euros", "dollars", "people", "pounds", "million"))
+        figure = f"{rng.randrange(1, 999)},{digits[:3]}"
+        return rng.choice((f"{figure} {unit}", f"${figure}", f"{digits[:2]} {unit}"))
+    if pool == "date":
+        month = rng.choice(("January", "March", "May", "August", "October"))
+        day = rng.randrange(1, 31)
+        return rng.choice(
+            (f"{day} {month} {digits[:4]}", f"{month} {day}", f"{day}.{day}.{digits[:4]}")
+        )
+    if pool == "mail":
+        host = f"{word(rng).lower()}.{rng.choice(('com', 'org', 'at'))}"
+        return f"{word(rng).lower()}{digits[:2]}@{host}"
+    if pool == "street":
+        return f"{digits[:2]} {word(rng)} {rng.choice(('Street', 'Road', 'Lane', 'Square'))}"
+    if pool == "person":
+        return f"{word(rng)} {word(rng)}"
+    if pool == "team":
+        return f"{rng.choice(('', 'the '))}{word(rng)} {word(rng)}s"
+    if pool in ("sport", "thing", "use", "hobby", "illness", "colour", "job"):
+        return rng.choice(("{}", "{}", "{} {}", "a {}")).format(
+            word(rng).lower(), word(rng).lower()
+        )
+    return rng.choice(("{}", "{} {}", "Port {}", "New {}")).format(word(rng), word(rng))
+
+
+def word(rng: random.Random) -> str:
+    """Make up a word of two or three syllables, in capitals as a name."""
+    made = "".join(
+        rng.choice("bcdfghjklmnprstvwxz")
+        + rng.choice("aeiou")
+        + rng.choice(("", "", "n", "r", "st"))
+        for _ in range(rng.choice((2, 2, 3)))
+    )
+    return made.capitalize()
+
+
+def relation(rng: random.Random) -> dict[str, Any]:
+    """Make up a relation: its words mean nothing, but stand where such words stand."""
+    verb, noun, other = (word(rng).lower() for _ in range(3))
+    ask = rng.choice(
+        ("what", f"which {noun}", f"how {noun}", "where", "when", "who", f"why {noun}")
+    )
+    lead = rng.choice(("", "", "in ", "at ", "for ", "under "))
+    behind = rng.choice(
+        ("", "", f" {other}", f" after {other}", " in", " from", " for", f" as {other}")
+    )
+    does = rng.choice(
+        (f"{verb}s", f"was {verb}ed", f"{verb}ed", f"has {verb}ed", f"is {verb}", "is")
+    )
+    of = rng.choice(("of", "for", "behind", "in"))
+    owned = rng.choice((noun, noun, f"{noun} {other}", f"{noun} of {other}", f"{noun}-{other}"))
+    return {
+        "of": rng.choice(("person", "person", "country", "compound", "work", "company")),
+        "to": rng.choice(
+            ("city", "year", "number", "person", "thing", "amount", "company", "team")
+        ),
+        "clauses": [
+            (
+                f"[{lead}{ask}] {{S}} [{does}{behind}]",
+                f"[{ask} {does} {of}] {{S}}",
+                f"[{ask} the {owned} {of}] {{S}} [{does}]",
+                f"[how to {verb} {of}] {{S}}",
+            )
+        ],
+        "nouns": [(owned,)],
+        "facts": [
+            (
+                f"{{S}} [{does}{behind}] {{O}}",
+                f"[the {owned} {of}] {{S}} [is] {{O}}",
+                f"{{S}} [{does} the {noun}] {{O}}",
+            )
+        ],
+    }
