@@ -11,8 +11,9 @@ from workbench.cli.console import Guarded
 from workbench.cli.demo import demo
 from workbench.cli.locate import localize
 from workbench.cli.look import facts_app, models_app, runs_app
-from workbench.cli.repair import watchdog_app
+from workbench.cli.repair import repair_app
 from workbench.cli.serve import serve
+from workbench.cli.watchdog import watchdog_app
 
 app = typer.Typer(
     name="workbench",
@@ -34,6 +35,7 @@ app.command()(measure)
 app.command()(attack)
 app.command()(compare)
 app.command()(export)
+app.add_typer(repair_app, name="repair")
 app.add_typer(watchdog_app, name="watchdog")
 app.add_typer(runs_app, name="runs")
 app.command("app")(serve)

@@ -1,94 +1,267 @@
-"""`workbench watchdog`: what a message asks to forget or to correct."""
+"""`workbench repair`: tell a model in plain words what to forget or to correct."""
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from workbench.cli.console import Json, Seed, columns, emit, progress_bar
+from workbench.cli.console import Json, ModelName, Seed, columns, emit, progress_bar
+from workbench.errors import WorkbenchError
 
-watchdog_app = typer.Typer(
-    help="Who hears what a message asks to forget.\n\n"
-    'Example: workbench watchdog read "Please forget where Ada Brook was born."',
+if TYPE_CHECKING:
+    from workbench.repair.ledger import Entry, Ledger
+    from workbench.repair.patient import Repair
+    from workbench.repair.plan import RepairPlan
+    from workbench.repair.service import Service
+
+
+class _AskFirst(TyperGroup):
+    """A group whose first word may be a model: then it is a request."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Take what is no command for the model of a request."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["ask", *args]
+        return super().resolve_command(ctx, args)
+
+
+repair_app = typer.Typer(
+    cls=_AskFirst,
+    help="Tell a model in plain words what to forget or to correct; see and undo repairs.\n\n"
+    'Example: workbench repair demo "Please forget which sport Mona Zojum plays."',
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_FILE = Annotated[
-    Path | None, typer.Option("--file", help="A watchdog of your own; by default the bundled one.")
+_LEDGER = Annotated[
+    Path | None, typer.Option("--ledger", help="The folder of the model's repairs.")
 ]
+_ID = Annotated[str, typer.Argument(help="The repair, as `workbench repair list` shows it.")]
 
 
-@watchdog_app.command("read")
-def watchdog_read(
-    message: Annotated[str, typer.Argument(help="What the user says.")],
+@repair_app.command("ask")
+def ask(
+    model: ModelName,
+    message: Annotated[str, typer.Argument(help="What the user says.")] = "",
     before: Annotated[
         list[str] | None, typer.Option(help="What the user said before; may be given repeatedly.")
     ] = None,
-    file: _FILE = None,
-    as_json: Json = False,
-) -> None:
-    """Say what a message asks to forget or to correct, if anything.
-
-    Example: workbench watchdog read "Forget that, please." --before "Where does Ada Brook live?"
-    """
-    from workbench.repair.intent import Turn
-    from workbench.repair.watchdog import Watchdog
-
-    turns = [Turn("user", text) for text in (*(before or ()), message)]
-    found = Watchdog.load(file).read(turns)
-    lines = [f"{intent} ({intent.confidence:.2f})" for intent in found]
-    emit([i.to_json() for i in found], "\n".join(lines or ["Nothing is asked for."]), as_json)
-
-
-@watchdog_app.command("train")
-def watchdog_train(
-    file: Annotated[Path, typer.Option("--file", help="Where to write it.")] = Path(
-        "watchdog.safetensors"
+    plan: Annotated[
+        Path | None, typer.Option(help="A saved plan to carry out instead of a message.")
+    ] = None,
+    save_plan: Annotated[
+        Path | None, typer.Option(help="Write the plan to this file, to read and change it.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = (
+        False
     ),
-    count: Annotated[int | None, typer.Option(min=1, help="Messages to make up.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    user: Annotated[str, typer.Option(help="Who asks, for the policy and the log.")] = "",
+    policy: Annotated[Path | None, typer.Option(help="A policy file: who may ask what.")] = None,
+    facts: Annotated[Path | None, typer.Option(help="A fact file about the model's world.")] = None,
+    ledger: _LEDGER = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a watchdog on made-up messages.
+    """Repair a model as a message asks for.
 
-    Example: workbench watchdog train --file watchdog.safetensors
+    Example: workbench repair demo "Please forget which sport Mona Zojum plays." --yes
     """
-    from workbench.repair.watchdog_training import TrainConfig, train
+    from workbench.models.load import load
+    from workbench.repair.intent import Turn
+    from workbench.repair.plan import RepairPlan
+    from workbench.repair.service import NOTHING_ASKED, Proposal, Service
 
-    given: dict[str, Any] = {"count": count, "epochs": epochs}
-    config = TrainConfig(seed=seed, **{k: v for k, v in given.items() if v is not None})
+    if bool(message) == bool(plan):
+        raise WorkbenchError("Say what to forget or to correct, or give a saved plan with --plan.")
+    user = user or getpass.getuser()
     with progress_bar(as_json) as progress:
-        watchdog = train(config, progress=progress)
-    watchdog.save(file)
-    said = f"Wrote {file}. Test it: workbench watchdog test --file {file}"
-    emit({"file": str(file), "words": len(watchdog.vocabulary)}, said, as_json)
+        base = load(model, progress=progress)
+        files = {"folder": ledger, "facts": facts, "policy": policy}
+        service = Service.open(base, **files, seed=seed, progress=progress)
+        if plan is not None:
+            proposals: tuple[Proposal, ...] = (Proposal(RepairPlan.load(plan), confirm=True),)
+        else:
+            turns = [Turn("user", text) for text in (*(before or ()), message)]
+            proposals = service.hear(turns, user=user, progress=progress)
+    if not proposals:
+        emit([], NOTHING_ASKED, as_json)
+        return
+    out = []
+    for proposal in proposals:
+        out.append(_one(service, proposal, save_plan, dry_run, yes, user, as_json))
+    if as_json:
+        emit(out, "", as_json=True)
 
 
-@watchdog_app.command("test")
-def watchdog_test(
-    file: _FILE = None,
-    count: Annotated[int, typer.Option(min=1, help="Messages to make up.")] = 3000,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Test a watchdog on messages whose phrasings and subjects no training message had.
+def _one(
+    service: Service,
+    proposal: Any,
+    save_plan: Path | None,
+    dry_run: bool,
+    yes: bool,
+    user: str,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Show one plan, ask, and carry it out."""
+    plan: RepairPlan = proposal.plan
+    if save_plan is not None:
+        plan.save(save_plan)
+    if not as_json:
+        typer.echo(card(plan))
+    if dry_run:
+        return {"plan": plan.to_json()}
+    if proposal.confirm and not yes and (as_json or not typer.confirm("Do it?", default=False)):
+        said = "Nothing was changed; confirm with --yes."
+        if not as_json:
+            typer.echo(said)
+        return {"plan": plan.to_json(), "done": False, "said": said}
+    with progress_bar(as_json) as progress:
+        repair, entry = service.carry_out(plan, user=user, progress=progress)
+    if not as_json:
+        typer.echo(report(repair, entry))
+    return {"plan": plan.to_json(), "done": True, "repair": entry.id, "found": list(entry.found)}
 
-    Example: workbench watchdog test --count 1000
+
+def card(plan: RepairPlan) -> str:
+    """Write a plan for people."""
+    places = "; ".join(f"{site}: {parts}" for site, parts in plan.sites.items())
+    kept = ", ".join(f"{n} {what}" for what, n in plan.keep.items())
+    lines = [f"{plan.what}."]
+    for fact, seen in zip(plan.forget, plan.evidence, strict=False):
+        becomes = f" -> {(fact.foil or '').strip()}" if plan.action == "correct" else ""
+        share = f"{seen.agreed:.0%} of {seen.asked} wordings"
+        lines.append(f"  {fact.relation}: {seen.answer}{becomes} ({share})")
+    lines.append(f"  where: {places}, by {plan.method}")
+    lines.append(f"  kept: {kept}")
+    return "\n".join(lines)
+
+
+def report(repair: Repair, entry: Entry) -> str:
+    """Write what a repair did for people."""
+    first = entry.answers[0]
+    found = "\n".join(f"  {f}" for f in repair.examination.found)
+    return (
+        f"Done in {repair.seconds:.1f} s ({repair.tried} tried).\n{found}\n"
+        f"  {str(first['prompt']).strip()!r}\n    before: {str(first['base_answer']).strip()}\n"
+        f"    after:  {str(first['answer']).strip()}\n"
+        f"Take it back: workbench repair undo {entry.id}"
+    )
+
+
+@repair_app.command("list")
+def list_(model: ModelName, ledger: _LEDGER = None, as_json: Json = False) -> None:
+    """List every repair of a model.
+
+    Example: workbench repair list demo
     """
-    from workbench.repair.watchdog import Watchdog
-    from workbench.repair.watchdog_training import examine
-
-    with progress_bar(as_json) as progress:
-        report = examine(Watchdog.load(file), count, seed=seed, progress=progress)
+    book = _ledger_of(model, ledger)
+    active = {entry.id for entry in book.active}
     rows = [
-        (words, f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]", f"n = {found.n}")
-        for words, found in (
-            ("requests detected", report.detection),
-            ("subjects and words found to the letter", report.exact),
-            ("false alarms", report.false_alarms),
-        )
+        {
+            "id": entry.id,
+            "what": entry.plan.what,
+            "in_force": entry.id in active,
+            "user": entry.user,
+            "said": entry.plan.said,
+        }
+        for entry in book.entries
     ]
-    emit(report.to_json(), columns(rows), as_json)
+    shown = [
+        (r["id"], "in force" if r["in_force"] else "taken back", r["what"], r["user"]) for r in rows
+    ]
+    emit(rows, columns(shown) if shown else "No repair was made yet.", as_json)
+
+
+@repair_app.command("explain")
+def explain(repair: _ID, ledger: _LEDGER = None, as_json: Json = False) -> None:
+    """Say what a repair was for, where it changed the model, and what was found.
+
+    Example: workbench repair explain 20261122-101530-3fa9c1
+    """
+    entry = _book_with(repair, ledger).entry(repair)
+    found = [f"  {x['check']} {x['value']} (limit {x['limit']})" for x in entry.found]
+    text = "\n".join(
+        [
+            f"{entry.user} said at {entry.time}: {entry.plan.said}",
+            card(entry.plan),
+            *found,
+            f"  settings: {dict(entry.settings)}",
+        ]
+    )
+    emit(entry.to_json(), text, as_json)
+
+
+@repair_app.command("undo")
+def undo(repair: _ID, ledger: _LEDGER = None, as_json: Json = False) -> None:
+    """Take a repair back; the others stay.
+
+    Example: workbench repair undo 20261122-101530-3fa9c1
+    """
+    book = _book_with(repair, ledger)
+    with progress_bar(as_json) as progress:
+        service = _service(book, progress)
+        service.undo(repair, user=getpass.getuser(), progress=progress)
+    left = [entry.id for entry in book.active]
+    emit({"undone": repair, "in_force": left}, f"Taken back; {len(left)} are in force.", as_json)
+
+
+@repair_app.command("bisect")
+def bisect(
+    model: ModelName,
+    prompt: Annotated[str, typer.Argument(help="What the model is asked.")],
+    expected: Annotated[str, typer.Argument(help="What the answer should hold.")],
+    ledger: _LEDGER = None,
+    as_json: Json = False,
+) -> None:
+    """Find the repair after which a prompt is no longer answered as expected.
+
+    Example: workbench repair bisect demo "Q: Which sport does Rhea Zunwil play?" swimming
+    """
+    book = _ledger_of(model, ledger)
+    with progress_bar(as_json) as progress:
+        found, said = _service(book, progress).patient.bisect(prompt, expected, progress=progress)
+    end = f"{found.id}: {found.plan.what}" if found else "No repair broke it."
+    value = {"repair": found.id if found else None, "said": list(said)}
+    emit(value, "\n".join([*said, end]), as_json)
+
+
+@repair_app.command("export")
+def export(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="The delta file to write (.safetensors).")],
+    ledger: _LEDGER = None,
+    as_json: Json = False,
+) -> None:
+    """Write the change of the weights by all repairs in force, for `workbench export --delta`.
+
+    Example: workbench repair export demo --out repairs.safetensors
+    """
+    delta = _ledger_of(model, ledger).delta()
+    if delta is None:
+        raise WorkbenchError("No repair is in force, so there is nothing to write.")
+    delta.save(out)
+    emit({"delta": str(out)}, f"Wrote {out}.", as_json)
+
+
+def _ledger_of(model: str, folder: Path | None) -> Ledger:
+    from workbench.models.load import load
+    from workbench.repair.ledger import Ledger
+
+    return Ledger.of(load(model), folder)
+
+
+def _book_with(repair: str, folder: Path | None) -> Ledger:
+    from workbench.repair.ledger import Ledger, ledger_with
+
+    return Ledger.open(folder or ledger_with(repair))
+
+
+def _service(book: Ledger, progress: Any) -> Service:
+    from workbench.models.load import load
+    from workbench.repair.service import Service
+
+    return Service.open(load(book.model, progress=progress), folder=book.folder, progress=progress)

@@ -49,13 +49,7 @@ def read_facts(path: str | Path) -> FactSet:
         WorkbenchError: the file cannot be read, holds no fact, or a record is wrong; the sentence
             names its line.
     """
-    facts = []
-    for where, record in _records(Path(path)):
-        made = _attempt(where, record)
-        if isinstance(made, WorkbenchError):
-            raise made
-        facts.append(made)
-    return FactSet(tuple(facts))
+    return FactSet(tuple(make_fact(record, where) for where, record in _records(Path(path))))
 
 
 def read_facts_leniently(path: str | Path) -> Reading:
@@ -70,6 +64,18 @@ def read_facts_leniently(path: str | Path) -> Reading:
     if not facts:
         raise WorkbenchError(problems[0])
     return Reading(FactSet(facts), problems)
+
+
+def make_fact(record: Record, where: str) -> Fact:
+    """Make a fact of one record.
+
+    Raises:
+        WorkbenchError: a field is missing or wrong; the sentence begins with `where`.
+    """
+    made = _attempt(where, record)
+    if isinstance(made, WorkbenchError):
+        raise made
+    return made
 
 
 def write_facts(path: str | Path, facts: Iterable[Fact]) -> None:

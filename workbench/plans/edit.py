@@ -104,6 +104,15 @@ class EditPlan(Plan):
             out.setdefault(site, {})[key] = typed
         return out
 
+    def check(self) -> None:
+        """Refuse settings that do not fit.
+
+        Raises:
+            WorkbenchError: with the first that does not.
+        """
+        self.config()
+        self.per_site()
+
     def chosen(self, model: Model, progress: Progress = SILENT) -> ComponentSet | Sites:
         """Return the components to edit, by site where sites are given or found."""
         if self.components:
@@ -115,6 +124,21 @@ class EditPlan(Plan):
             return dict(choose_sites(model, inputs.request, basis, settings))
         written: dict[Site, str] = {"subject": self.subject, "answer": self.answer}
         return {site: ComponentSet.parse(text) for site, text in written.items() if text}
+
+
+def make_edit(
+    plan: EditPlan, model: Model, request: Request, *, progress: Progress = SILENT
+) -> Edit:
+    """Make an edit of a model at hand, and record nothing.
+
+    Raises:
+        WorkbenchError: the plan does not fit, or the edit cannot be made; no model is changed.
+    """
+    config, per_site = plan.config(), plan.per_site()
+    method = method_named(plan.method)
+    taken = method.taken(plan.chosen(model, progress))
+    more = {"per_site": per_site} if per_site else {}
+    return method.run(model, request, taken, config, progress=progress, **more)
 
 
 def run_edit(
@@ -137,18 +161,14 @@ def run_edit(
     Raises:
         WorkbenchError: the plan does not fit, or the edit cannot be made; no model is changed.
     """
-    config, per_site = plan.config(), plan.per_site()
+    plan.check()  # what is wrong with it is told before the long work
     if model is None:
         deltas = load_deltas(plan.deltas)  # a wrong path is told before the long work
         model = apply_deltas(load(plan.model, progress=progress), deltas)
     request = request or request_for(model, plan.request, seed=plan.seed, progress=progress)
     store = store or RunStore.default()
     with store.start("edit", plan.to_json(), name=request.name, seed=plan.seed) as run:
-        chosen = plan.chosen(model, progress)
-        more = {"per_site": per_site} if per_site else {}
-        method = method_named(plan.method)
-        taken = method.taken(chosen)
-        made = method.run(model, request, taken, config, progress=progress, **more)
+        made = make_edit(plan, model, request, progress=progress)
         run.save_delta(made.delta)
         run.save_table("steps", made.steps)
         run.save_json("edit", made.summary())

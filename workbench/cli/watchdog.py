@@ -1,0 +1,94 @@
+"""`workbench watchdog`: what a message asks to forget or to correct."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.console import Json, Seed, columns, emit, progress_bar
+
+watchdog_app = typer.Typer(
+    help="Who hears what a message asks to forget.\n\n"
+    'Example: workbench watchdog read "Please forget where Ada Brook was born."',
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_FILE = Annotated[
+    Path | None, typer.Option("--file", help="A watchdog of your own; by default the bundled one.")
+]
+
+
+@watchdog_app.command("read")
+def watchdog_read(
+    message: Annotated[str, typer.Argument(help="What the user says.")],
+    before: Annotated[
+        list[str] | None, typer.Option(help="What the user said before; may be given repeatedly.")
+    ] = None,
+    file: _FILE = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a message asks to forget or to correct, if anything.
+
+    Example: workbench watchdog read "Forget that, please." --before "Where does Ada Brook live?"
+    """
+    from workbench.repair.intent import Turn
+    from workbench.repair.watchdog import Watchdog
+
+    turns = [Turn("user", text) for text in (*(before or ()), message)]
+    found = Watchdog.load(file).read(turns)
+    lines = [f"{intent} ({intent.confidence:.2f})" for intent in found]
+    emit([i.to_json() for i in found], "\n".join(lines or ["Nothing is asked for."]), as_json)
+
+
+@watchdog_app.command("train")
+def watchdog_train(
+    file: Annotated[Path, typer.Option("--file", help="Where to write it.")] = Path(
+        "watchdog.safetensors"
+    ),
+    count: Annotated[int | None, typer.Option(min=1, help="Messages to make up.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a watchdog on made-up messages.
+
+    Example: workbench watchdog train --file watchdog.safetensors
+    """
+    from workbench.repair.watchdog_training import TrainConfig, train
+
+    given: dict[str, Any] = {"count": count, "epochs": epochs}
+    config = TrainConfig(seed=seed, **{k: v for k, v in given.items() if v is not None})
+    with progress_bar(as_json) as progress:
+        watchdog = train(config, progress=progress)
+    watchdog.save(file)
+    said = f"Wrote {file}. Test it: workbench watchdog test --file {file}"
+    emit({"file": str(file), "words": len(watchdog.vocabulary)}, said, as_json)
+
+
+@watchdog_app.command("test")
+def watchdog_test(
+    file: _FILE = None,
+    count: Annotated[int, typer.Option(min=1, help="Messages to make up.")] = 3000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Test a watchdog on messages whose phrasings and subjects no training message had.
+
+    Example: workbench watchdog test --count 1000
+    """
+    from workbench.repair.watchdog import Watchdog
+    from workbench.repair.watchdog_training import examine
+
+    with progress_bar(as_json) as progress:
+        report = examine(Watchdog.load(file), count, seed=seed, progress=progress)
+    rows = [
+        (words, f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]", f"n = {found.n}")
+        for words, found in (
+            ("requests detected", report.detection),
+            ("subjects and words found to the letter", report.exact),
+            ("false alarms", report.false_alarms),
+        )
+    ]
+    emit(report.to_json(), columns(rows), as_json)

@@ -1,0 +1,229 @@
+"""The surgeon: from what is asked to a plan, by what the patient really knows.
+
+Source of the role: RePAIR (arXiv 2604.12820), where a 7B language model writes code for the edit.
+Here it is a plan that is checked, and everything in it is read from the patient: what it knows is
+asked of it, and where it recalls such things is traced once and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from workbench.edit.targets import needed_sites
+from workbench.errors import WorkbenchError
+from workbench.facts.fact import FactSet
+from workbench.facts.known import split_known
+from workbench.facts.prompts import lead
+from workbench.job_inputs import CAPITALS, draw, in_demo_world, job_settings, to_trace
+from workbench.localize.causal_tracing import causal_tracing
+from workbench.localize.sites import SiteName, recall_sites
+from workbench.measure.answers import holds, words
+from workbench.models.kept import kept
+from workbench.models.model import Model
+from workbench.plans.edit import suggested_settings
+from workbench.progress import SILENT, Progress
+from workbench.repair.catalog import Catalog
+from workbench.repair.elicit import Known, elicit
+from workbench.repair.intent import Intent
+from workbench.repair.plan import CHECKS, Evidence, Limits, RepairPlan, make_plan
+
+_TRACED = 12  # facts that the sites are found by
+_STRONGER = ({"weight": 100.0}, {"weight": 300.0}, {"weight": 300.0, "strength": 1.3})
+_QUICK = {"confusable": 400, "named": 200, "context": 40, "generations": 8, "chats": 0}
+_CAREFUL = {"confusable": 1500, "named": 400, "context": 100, "generations": 32}
+_GENTLER = (_CAREFUL, {"confusable_weight": 10.0}, {"confusable_weight": 30.0})
+
+
+@dataclass(frozen=True, eq=False)
+class Surgeon:
+    """Writes repair plans for one patient.
+
+    Attributes:
+        base: the patient before any repair; where it recalls is traced in it.
+        catalog: what is on file about its world.
+        limits: what repairs must reach.
+        seed: of every draw.
+    """
+
+    base: Model
+    catalog: Catalog
+    limits: Limits = field(default_factory=Limits)
+    seed: int = 0
+
+    def plan(
+        self, intent: Intent, patient: Model, *, said: str = "", progress: Progress = SILENT
+    ) -> RepairPlan:
+        """Write a plan for one intent.
+
+        Args:
+            intent: what is asked for.
+            patient: the model as it is now, with the repairs so far.
+            said: the user's words.
+            progress: where to report.
+
+        Raises:
+            WorkbenchError: it is not clear whom or what is meant, or there is nothing to repair;
+                the sentence asks back.
+        """
+        subject = self._subject(intent)
+        possible = self.catalog.relations_of(subject)
+        facts = [self.catalog.asked_about(subject, r) for r in possible]
+        known = elicit(patient, facts, self.catalog.refusal, progress=progress)
+        if not known:
+            raise WorkbenchError(
+                f"The model knows nothing about {subject} that is on file, so there is nothing to "
+                "repair; it was asked about "
+                f"{_listed(possible)}."
+            )
+        meant = self._meant(intent, subject, known)
+        if intent.action == "correct":
+            meant = (self._corrected(meant, intent),)
+        sites = self._sites(meant, known, intent, progress)
+        target = FactSet(tuple(k.fact for k in meant))
+        request = self.catalog.request(target, replaced=intent.action == "correct")
+        own = request.retain.about([subject])
+        data = {
+            "model": self.base.name,
+            "fingerprint": self.base.fingerprint,
+            "said": said or intent.words,
+            "action": intent.action,
+            "subject": subject,
+            "facts": [k.fact.to_json() for k in meant],
+            "evidence": [
+                Evidence(
+                    relation=k.fact.relation,
+                    answer=k.fact.target.strip(),
+                    agreed=k.agreed,
+                    asked=k.asked,
+                )
+                for k in meant
+            ],
+            "keep": {
+                "about the subject": len(own),
+                "used by the edit": len(request.retain) - len(own),
+                "held back": len(request.evaluate),
+            },
+            "sites": sites,
+            "settings": self._settings(),
+            "stronger": _STRONGER,
+            "gentler": _GENTLER if self._name != CAPITALS else _GENTLER[1:],
+            "limits": self.limits,
+            "checks": CHECKS,
+            "seed": self.seed,
+        }
+        return make_plan(data)
+
+    def _subject(self, intent: Intent) -> str:
+        """Return whom the intent is about."""
+        if not words(intent.subject) and not intent.subject.strip():
+            raise WorkbenchError("It is not said whom this is about; name the person or the thing.")
+        found = self.catalog.whom(intent.subject)
+        if found is None and intent.subject.lower() in ("it", "she", "he", "they", "this", "that"):
+            raise WorkbenchError(f"It is not clear who {intent.subject!r} is; write the name.")
+        return found or intent.subject
+
+    def _meant(self, intent: Intent, subject: str, known: Sequence[Known]) -> tuple[Known, ...]:
+        """Return what is meant of all that the patient knows about a subject."""
+        relations = [k.fact.relation for k in known]
+        if not intent.what and intent.action == "forget":
+            return tuple(known)
+        told = [k for k in known if holds(intent.about, k.fact.target)]
+        fits = self.catalog.speaks_of(intent.what, relations)
+        every = self.catalog.speaks_of(intent.what, self.catalog.relations_of(subject))
+        if len(told) == 1 and (not fits or told[0].fact.relation in fits):
+            return (told[0],)
+        if not fits or (len(relations) == 1 and every and every != tuple(relations)):
+            raise WorkbenchError(
+                f"The model knows nothing about {subject} that {intent.what!r} would be; it knows "
+                f"{_listed(relations)}."
+            )
+        if len(fits) > 1:
+            raise WorkbenchError(
+                f"About {subject}, {intent.what!r} may be {_listed(fits, 'or')}; say which."
+            )
+        return tuple(k for k in known if k.fact.relation in fits)
+
+    def _corrected(self, meant: Sequence[Known], intent: Intent) -> Known:
+        """Return what is meant with what shall be right."""
+        if not intent.replacement.strip():
+            raise WorkbenchError(
+                f"It is not said what shall be right about {intent.subject}; write it."
+            )
+        if len(meant) > 1:
+            listed = _listed([k.fact.relation for k in meant], "or")
+            raise WorkbenchError(f"Which of it is wrong about {intent.subject}: {listed}?")
+        (one,) = meant
+        if holds(one.fact.target, intent.replacement):
+            raise WorkbenchError(
+                f"The model says {intent.replacement} already, so there is nothing to correct."
+            )
+        target = one.fact.target
+        right = lead(target) + intent.replacement.strip()
+        answers = one.fact.extra.get("answer")
+        if answers:  # a sentence that holds the answer stays a sentence
+            name = next((a for a in answers if a in target), "")
+            right = target.replace(name, intent.replacement.strip()) if name else right
+        extra = {k: v for k, v in one.fact.extra.items() if k != "answer"}
+        choices = one.fact.choices
+        return replace(one, fact=replace(one.fact, foil=right, choices=choices, extra=extra))
+
+    def _sites(
+        self, meant: Sequence[Known], known: Sequence[Known], intent: Intent, progress: Progress
+    ) -> dict[SiteName, str]:
+        """Choose where to edit: all of a subject where it is looked up, one thing where it is said.
+
+        At the subject's tokens nothing is asked yet, so what is lost there is lost for every
+        question about it.
+        """
+        found = self._traced(progress)
+        wanted: tuple[SiteName, ...] = ("answer",)
+        if intent.action == "forget" and len(meant) == len(known):
+            request = self.catalog.request(FactSet(tuple(k.fact for k in meant)))
+            wanted = needed_sites(self.base, request)
+        return {site: found[site] for site in wanted if site in found} or found
+
+    def _traced(self, progress: Progress) -> dict[SiteName, str]:
+        """Trace where the base recalls what is on file; it is done once for a model, and kept."""
+        settings = job_settings(self._name, seed=self.seed)
+        pool = draw(self.catalog.retain, 4 * _TRACED, self.seed)
+        inputs = [pool.fingerprint, settings.window, settings.first, settings.most, self.seed]
+
+        def trace() -> dict[SiteName, str]:
+            facts = to_trace(self.base, self._name, pool, seed=self.seed, progress=progress)
+            facts = draw(split_known(self.base, facts).require(), _TRACED, self.seed)
+            localization = causal_tracing(
+                self.base,
+                facts,
+                corruption=settings.corruption,
+                window=settings.window,
+                metric=settings.metric,
+                progress=progress,
+            )
+            found = recall_sites(
+                localization,
+                share=settings.share,
+                most=settings.most,
+                kinds=tuple(settings.kinds),
+                first=settings.first,
+            )
+            return {site: str(components) for site, components in found.items()}
+
+        return kept(self.base, "sites", inputs, trace)
+
+    @property
+    def _name(self) -> str:
+        """The kind of request whose settings go with the patient."""
+        if in_demo_world(self.base, "") or not self.base.tokenizer.chat_template:
+            return "repair"
+        return CAPITALS
+
+    def _settings(self) -> dict[str, bool | int | float | str]:
+        """Return the settings of the first try: a small buffer, for most repairs need no more."""
+        own = suggested_settings(self._name)
+        return {k: v for k, v in own.items() if v is not None} or dict(_QUICK)
+
+
+def _listed(names: Sequence[str], joint: str = "and") -> str:
+    *first, last = dict.fromkeys(names)
+    return f"{', '.join(first)} {joint} {last}" if first else last
