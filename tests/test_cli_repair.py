@@ -1,4 +1,4 @@
-"""The watchdog from the command line."""
+"""Repairs from the command line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from workbench.cli import app
+from workbench.models.delta import Dense, Origin, WeightDelta
+from workbench.repair import patient as patient_module
+from workbench.repair.surgeon import Surgeon
+
+FORGET = "Please forget which sport Mona Zojum plays."
 
 
-def run(*command: object) -> Result:
-    return CliRunner().invoke(app, ["watchdog", *map(str, command)])
+@pytest.fixture(autouse=True)
+def _traced_before(monkeypatch: pytest.MonkeyPatch):
+    """Where the bundled model recalls was traced before."""
+    sites = {"subject": "mlp.0-3", "answer": "mlp.4-5"}
+    monkeypatch.setattr(Surgeon, "_traced", lambda *_: dict(sites))
+
+
+def run(*command: object, answer: str = "") -> Result:
+    return CliRunner().invoke(app, ["repair", *map(str, command)], input=answer)
 
 
 def run_json(*command: object) -> Any:
@@ -22,38 +35,72 @@ def run_json(*command: object) -> Any:
     return json.loads(result.stdout)
 
 
-def test_reading_for_people_and_machines():
-    text = "Please forget where Ada Brook lives."
-    assert run("read", text).stdout.startswith("Forget about Ada Brook: where … lives. (")
-    (found,) = run_json("read", text)
-    assert (found["action"], found["subject"]) == ("forget", "Ada Brook")
-    assert run("read", "Good morning!").stdout == "Nothing is asked for.\n"
-    assert run_json("read", "Good morning!") == []
+def tiny(base: Any, *_: Any, **__: Any) -> WeightDelta:
+    """An edit that changes almost nothing, in the place of a solve."""
+    name = "model.layers.4.mlp.down_proj.weight"
+    change = torch.zeros_like(base.parameters[name])
+    change[0, 0] = 1e-6
+    return WeightDelta({name: Dense(change)}, Origin("test", model=base.name))
 
 
-def test_what_was_said_before_tells_whom_is_meant():
-    (found,) = run_json(
-        *("read", "Please forget everything about her."),
-        *("--before", "Hello.", "--before", "Where does Ada Brook live?"),
-    )
-    assert found["subject"] == "Ada Brook"
+def test_a_plan_is_shown_and_nothing_changes_unless_it_is_confirmed(tmp_path: Path):
+    ledger, plan = tmp_path / "ledger", tmp_path / "plan.json"
+    shown = run("demo", FORGET, "--dry-run", "--ledger", ledger, "--save-plan", plan)
+    assert shown.exit_code == 0, shown.output
+    assert "Forget about Mona Zojum: sport." in shown.stdout and "handball" in shown.stdout
+    assert json.loads(plan.read_text())["sites"] == {"answer": "mlp.4-5"}
+    refused = run("demo", FORGET, "--ledger", ledger, answer="n\n")
+    assert refused.exit_code == 0 and "Nothing was changed" in refused.stdout
+    (record,) = run_json("demo", FORGET, "--ledger", ledger)
+    assert record["done"] is False
+    assert run("list", "demo", "--ledger", ledger).stdout == "No repair was made yet.\n"
+    assert not (ledger / "ledger.json").exists()
 
 
-def test_training_and_testing_ones_own(tmp_path: Path):
-    file = tmp_path / "own.safetensors"
-    found = run_json("train", "--file", file, "--count", 40, "--epochs", 1)
-    assert found["file"] == str(file) and file.is_file()
-    report = run_json("test", "--file", file, "--count", 60)
-    assert report["detection"]["n"] + report["false_alarms"]["n"] == 60
-    shown = run("test", "--file", file, "--count", 60).stdout
-    assert "false alarms" in shown and f"n = {report['detection']['n']}" in shown
+def test_a_saved_plan_is_carried_out_listed_explained_exported_and_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ledger, file = tmp_path / "ledger", tmp_path / "plan.json"
+    run("demo", FORGET, "--dry-run", "--ledger", ledger, "--save-plan", file)
+    plan = json.loads(file.read_text())
+    plan["limits"] |= {"forgotten": 1, "instead": 0}
+    file.write_text(json.dumps({**plan, "checks": ["forgotten", "instead"]}))
+    monkeypatch.setattr(patient_module, "solve", tiny)
+    done = run("demo", "--plan", file, "--ledger", ledger, "--user", "anna", answer="y\n")
+    assert done.exit_code == 0 and "workbench repair undo" in done.stdout, done.output
+    (listed,) = run_json("list", "demo", "--ledger", ledger)
+    assert (listed["in_force"], listed["user"], listed["said"]) == (True, "anna", FORGET)
+    told = run("explain", listed["id"], "--ledger", ledger).stdout
+    assert FORGET in told and "mlp.4-5" in told and "forgotten 1.0" in told
+    out = tmp_path / "repairs.safetensors"
+    assert run("export", "demo", "--out", out, "--ledger", ledger).exit_code == 0
+    assert WeightDelta.load(out).updates.keys() == {"model.layers.4.mlp.down_proj.weight"}
+    assert run_json("undo", listed["id"], "--ledger", ledger)["in_force"] == []
+    assert run("export", "demo", "--out", out, "--ledger", ledger).exit_code == 2
 
 
 @pytest.mark.parametrize(
-    "command",
-    [("read", "x", "--file", "missing"), ("test", "--file", "missing"), ("test", "--count", 1)],
+    ("command", "words"),
+    [
+        (("demo",), "Say what to forget"),
+        (("demo", "Please forget where Ada Brook was born."), "knows nothing about Ada Brook"),
+        (("undo", "never"), "repair"),
+        (("explain", "never"), "repair"),
+        (("demo", FORGET, "--policy", "missing.toml"), "missing.toml"),
+        (("nomodel", FORGET), "nomodel"),
+    ],
 )
-def test_a_users_mistake_is_one_sentence(command: tuple[object, ...]):
+def test_a_users_mistake_is_one_sentence(
+    tmp_path: Path, command: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
     result = run(*command)
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ") and words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_message_that_asks_for_nothing(tmp_path: Path):
+    result = run("demo", "Good morning!", "--ledger", tmp_path)
+    assert result.exit_code == 0 and "Nothing is asked" in result.stdout
+    assert run_json("demo", "Good morning!", "--ledger", tmp_path) == []

@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: chromium)"),
 ]
 WAIT = 120_000  # milliseconds
-PAGES = ("", "browse", "localize", "edit_test", "attack", "compare", "export", "runs")
+PAGES = ("", "browse", "localize", "edit_test", "repair", "attack", "compare", "export", "runs")
 VIEWS = ((1440, False), (1024, True))  # width, dark; the other two only where pictures are wanted
 
 
