@@ -24,6 +24,7 @@ pages = {
     "browse": st.Page("browse.py", title="Browse circuits", icon=":material/account_tree:"),
     "localize": st.Page("localize.py", title="Localize", icon=":material/my_location:"),
     "edit": st.Page("edit_test.py", title="Edit & test", icon=":material/edit:"),
+    "repair": st.Page("repair.py", title="Repair", icon=":material/healing:"),
     "attack": st.Page("attack.py", title="Attack", icon=":material/swords:"),
     "compare": st.Page("compare.py", title="Compare", icon=":material/leaderboard:"),
     "export": st.Page("export.py", title="Export", icon=":material/save:"),

@@ -22,6 +22,7 @@ COMMANDS = (
     *(["models", c] for c in ("list", "get", "show")),
     *(["facts", c] for c in ("list", "show", "check")),
     *(["runs", c] for c in ("list", "show", "delete")),
+    *(["repair", c] for c in ("list", "explain", "undo", "bisect", "export")),
     *(["watchdog", c] for c in ("read", "train", "test")),
 )
 SMALL = ["counterparts=3", "confusable=20", "context=4", "generations=2"]

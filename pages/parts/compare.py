@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
 import streamlit as st
 
@@ -13,7 +12,7 @@ from workbench.models.model import Model
 from workbench.models.text import generate
 from workbench.recent import remember
 
-from parts.show import diff_html
+from parts import show
 from parts.state import request, stack, workspace
 
 _KINDS = {
@@ -26,11 +25,6 @@ _KINDS = {
 }
 _ROWS = 12
 _TABLES = 8  # of answers that stay at hand
-_STYLE = (
-    "<style>.wb td,.wb th{text-align:left;vertical-align:top;padding:6px 14px 6px 0;"
-    "border-bottom:1px solid rgba(127,127,127,.25);white-space:pre-wrap}.wb{width:100%;"
-    "border-collapse:collapse;font-size:.92rem}.wb th{opacity:.65;font-weight:600}</style>"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +66,11 @@ def answers_table(left: Side, right: Side) -> None:
         return
     answers = [_answers(side, tuple(p for p, _ in asked)) for side in (left, right)]
     shown = without_template(left.model, [p for p, _ in asked])
-    rows = "".join(
-        f"<tr><td>{escape(shown[prompt])}</td><td>{escape(target)}</td><td>{escape(a)}</td>"
-        f"<td>{diff_html(a, b)}</td></tr>"
+    rows = [
+        (shown[prompt], target, a, (a, b))
         for (prompt, target), a, b in zip(asked, *answers, strict=True)
-    )
-    st.html(
-        f'{_STYLE}<table class="wb"><tr><th>prompt</th><th>answer taught</th>'
-        f"<th>{escape(left.name)}</th><th>{escape(right.name)}</th></tr>{rows}</table>"
-    )
+    ]
+    show.table(("prompt", "answer taught", left.name, right.name), rows)
     st.caption(f"Free greedy answers; at most {_ROWS} are shown, the scorecard counts all.")
 
 

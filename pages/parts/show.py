@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -19,6 +19,12 @@ _MARKS = {
     "gone": '<del style="color:#d9771c">{}</del>',
     "new": '<ins style="color:#4a90c4;text-decoration:none;font-weight:600">{}</ins>',
 }
+
+_TABLE_STYLE = (
+    "<style>.wb td,.wb th{text-align:left;vertical-align:top;padding:6px 14px 6px 0;"
+    "border-bottom:1px solid rgba(127,127,127,.25);white-space:pre-wrap}.wb{width:100%;"
+    "border-collapse:collapse;font-size:.92rem}.wb th{opacity:.65;font-weight:600}</style>"
+)
 
 
 def chart(
@@ -83,6 +89,17 @@ def diff_html(before: str, after: str) -> str:
     """Mark the changed words of an answer; every word is escaped."""
     pieces = (_MARKS[p.kind].format(escape(p.text)) for p in word_diff(before, after))
     return f'<span style="white-space:pre-wrap">{"".join(pieces) or "(nothing)"}</span>'
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str | tuple[str, str]]]) -> None:
+    """Draw a small table of texts; a pair, before and after, is drawn as its change."""
+    head = "".join(f"<th>{escape(header)}</th>" for header in headers)
+    lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    st.html(f'{_TABLE_STYLE}<table class="wb"><tr>{head}</tr>{lines}</table>')
+
+
+def _cell(cell: str | tuple[str, str]) -> str:
+    return f"<td>{escape(cell) if isinstance(cell, str) else diff_html(*cell)}</td>"
 
 
 def empty(text: str, page: str | None = None, label: str = "") -> None:

@@ -28,32 +28,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from workbench.attack.registry import make_config as attack_config
+from workbench.checked import Checked, Scalar, checked
 from workbench.compare.places import check_place
 from workbench.edit.registry import make_config
-from workbench.errors import WorkbenchError, unknown_name
+from workbench.errors import WorkbenchError
 from workbench.facts.readers import read_text
 from workbench.models.components import ComponentSet
 
 IN_CONTEXT = "in-context"  # the base, asked to forget by a text before each prompt
 REFERENCES = ("base", "oracle", IN_CONTEXT)  # what is measured beside the edits
-Scalar = bool | int | float | str
-_MEMBERS = ("bool", "int", "float", "str")  # of `Scalar`, as they stand in the path of a fault
-_WANTED = {
-    "tuple_type": "a list",
-    "too_short": "a list of at least one",
-    "dict_type": "a table",
-    "model_type": "a table",
-}
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class MethodEntry(_Checked):
+class MethodEntry(Checked):
     """One method of a study.
 
     Attributes:
@@ -68,8 +57,8 @@ class MethodEntry(_Checked):
     method: str
     name: str = ""
     places: tuple[str, ...] = Field(min_length=1)
-    settings: dict[str, Scalar] = {}
-    search: dict[str, tuple[Scalar, ...]] = {}
+    settings: dict[str, Scalar] = Field(default_factory=dict)
+    search: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -83,7 +72,7 @@ class MethodEntry(_Checked):
         return tuple({**self.settings, **dict(zip(self.search, v, strict=True))} for v in tried)
 
 
-class AttackEntry(_Checked):
+class AttackEntry(Checked):
     """One attack of a study.
 
     Attributes:
@@ -92,10 +81,10 @@ class AttackEntry(_Checked):
     """
 
     attack: str
-    settings: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    settings: dict[str, Scalar | tuple[Scalar, ...]] = Field(default_factory=dict)
 
 
-class Study(_Checked):
+class Study(Checked):
     """Everything that a study runs.
 
     Attributes:
@@ -151,28 +140,9 @@ def make_study(data: Mapping[str, Any], where: str = "The study") -> Study:
     Raises:
         WorkbenchError: with the first fault.
     """
-    try:
-        study = Study.model_validate(dict(data))
-    except ValidationError as error:
-        raise _sentence(error, where) from None
+    study = checked(Study, data, where)
     _check(study, where)
     return study
-
-
-def _sentence(error: ValidationError, where: str) -> WorkbenchError:
-    """Turn the first fault into a sentence; a misspelt key comes before the one it leaves out."""
-    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"]]
-    written = ".".join(part for part in path if part not in _MEMBERS)
-    if first["type"] == "extra_forbidden":
-        owner = {"method": MethodEntry, "attack": AttackEntry}[path[0]] if path[1:] else Study
-        return unknown_name(f"key of {where}", path[-1], owner.model_fields)
-    if first["type"] == "missing":
-        return WorkbenchError(f"{where} lacks {written!r}; add it.")
-    wanted = "a number or a word" if path[-1] in _MEMBERS else _WANTED.get(first["type"])
-    if wanted:
-        return WorkbenchError(f"{where}: {written} must be {wanted}, not {first['input']!r}.")
-    return WorkbenchError(f"{where}: {written} is wrong: {first['msg']}, not {first['input']!r}.")
 
 
 def _check(study: Study, where: str) -> None:

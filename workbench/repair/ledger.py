@@ -17,13 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from workbench.checked import Scalar
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.readers import parse_json, read_text
 from workbench.models.atomic import unwritable, write_json
 from workbench.models.delta import WeightDelta
 from workbench.models.model import Model
 from workbench.models.paths import cache_dir
-from workbench.repair.plan import RepairPlan, Scalar, make_plan
+from workbench.repair.plan import RepairPlan, make_plan
 from workbench.repair.solving import Dose
 
 REPAIRED, UNDONE = "repaired", "undone"  # how outcomes in the log begin

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workbench.checked import Scalar
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet
 from workbench.facts.prompts import chat
@@ -23,7 +24,7 @@ from workbench.models.text import generate
 from workbench.progress import SILENT, Progress
 from workbench.repair.catalog import Catalog
 from workbench.repair.ledger import Entry, Ledger
-from workbench.repair.plan import RepairPlan, Scalar
+from workbench.repair.plan import RepairPlan
 from workbench.repair.solving import Dose, in_force, solve
 from workbench.repair.verify import Examination, exam_of, exam_options, examine_repair
 

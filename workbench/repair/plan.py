@@ -6,15 +6,14 @@ it is data, checked here, whoever wrote it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from workbench.checked import Checked, Scalar, checked
 from workbench.edit.registry import make_config
-from workbench.errors import WorkbenchError, unknown_name
+from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet
 from workbench.facts.readers import make_fact, parse_json, read_text
 from workbench.models.atomic import write_json
@@ -23,14 +22,9 @@ from workbench.models.components import ComponentSet
 FORMAT = "workbench-repair-1"
 CHECKS = ("forgotten", "instead", "beside", "kept", "neighbors", "perplexity", "relearned")
 Check = Literal["forgotten", "instead", "beside", "kept", "neighbors", "perplexity", "relearned"]
-Scalar = bool | int | float | str
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Evidence(_Checked):
+class Evidence(Checked):
     """What the patient said when it was asked.
 
     Attributes:
@@ -46,7 +40,7 @@ class Evidence(_Checked):
     asked: int = Field(ge=1)
 
 
-class Limits(_Checked):
+class Limits(Checked):
     """What a repair must reach, or else nothing is changed.
 
     Attributes:
@@ -68,7 +62,7 @@ class Limits(_Checked):
     relearned: float = Field(0.25, ge=0, le=1)
 
 
-class RepairPlan(_Checked):
+class RepairPlan(Checked):
     """One repair.
 
     Attributes:
@@ -99,10 +93,10 @@ class RepairPlan(_Checked):
     subject: str
     facts: tuple[dict[str, Any], ...] = Field(min_length=1)
     evidence: tuple[Evidence, ...] = ()
-    keep: dict[str, int] = {}
+    keep: dict[str, int] = Field(default_factory=dict)
     sites: dict[Literal["subject", "answer"], str] = Field(min_length=1)
     method: str = "stamp"
-    settings: dict[str, Scalar] = {}
+    settings: dict[str, Scalar] = Field(default_factory=dict)
     stronger: tuple[dict[str, Scalar], ...] = ()
     gentler: tuple[dict[str, Scalar], ...] = ()
     limits: Limits = Limits()
@@ -149,12 +143,7 @@ def make_plan(data: Any, where: str = "The plan") -> RepairPlan:
     Raises:
         WorkbenchError: with the first fault.
     """
-    if not isinstance(data, Mapping):
-        raise WorkbenchError(f"{where} is no record with named fields; write an object in braces.")
-    try:
-        plan = RepairPlan.model_validate(dict(data))
-    except ValidationError as error:
-        raise _sentence(error, where) from None
+    plan = checked(RepairPlan, data, where)
     _check(plan, where)
     return plan
 
@@ -192,16 +181,3 @@ def _check_foils(facts: list[Fact], where: str) -> None:
             )
         if fact.foil.strip() == fact.target.strip():
             raise WorkbenchError(f"{where} corrects {fact.prompt!r} to what it says already.")
-
-
-def _sentence(error: ValidationError, where: str) -> WorkbenchError:
-    """Turn the first fault into a sentence; a misspelt key comes before the one it leaves out."""
-    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        owner = {"limits": Limits, "evidence": Evidence}.get(path[0], RepairPlan)
-        return unknown_name(f"key of {where}", path[-1], owner.model_fields)
-    if first["type"] == "missing":
-        return WorkbenchError(f"{where} lacks {'.'.join(path)!r}; add it.")
-    given = json.dumps(first["input"], default=repr)
-    return WorkbenchError(f"{where}: {'.'.join(path)} is wrong: {first['msg']}, not {given:.80}.")

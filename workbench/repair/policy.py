@@ -24,19 +24,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from workbench.errors import WorkbenchError, unknown_name
+from workbench.checked import Checked, checked
+from workbench.errors import WorkbenchError
 from workbench.facts.readers import read_text
 from workbench.repair.ledger import REPAIRED, Logged
 from workbench.repair.plan import RepairPlan
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Rule(_Checked):
+class Rule(Checked):
     """One rule; what it does not say fits everything.
 
     Attributes:
@@ -67,7 +64,7 @@ class Rule(_Checked):
         )
 
 
-class Policy(_Checked):
+class Policy(Checked):
     """All rules, in their order."""
 
     rule: tuple[Rule, ...] = (Rule(),)
@@ -109,17 +106,7 @@ def read_policy(path: str | Path | None) -> Policy:
         data = tomllib.loads(read_text(Path(path)))
     except tomllib.TOMLDecodeError as error:
         raise WorkbenchError(f"{path} is not a TOML file: {error}.") from error
-    try:
-        return Policy.model_validate(data)
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-        key = [str(part) for part in first["loc"]]
-        if first["type"] == "extra_forbidden":
-            owner = Rule if key[1:] else Policy
-            raise unknown_name(f"key of {path}", key[-1], owner.model_fields) from None
-        raise WorkbenchError(
-            f"{path}: {'.'.join(key)} is wrong: {first['msg']}, not {first['input']!r:.60}."
-        ) from None
+    return checked(Policy, data, str(path))
 
 
 def _any(text: str, patterns: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.checked import Scalar
 from workbench.facts.fact import FactSet
 from workbench.localize.sites import SiteName
 from workbench.models.components import ComponentSet
@@ -22,7 +23,7 @@ from workbench.models.model import Model
 from workbench.plans.edit import EditPlan, make_edit
 from workbench.progress import SILENT, Progress
 from workbench.repair.catalog import Catalog
-from workbench.repair.plan import RepairPlan, Scalar
+from workbench.repair.plan import RepairPlan
 
 
 @dataclass(frozen=True)

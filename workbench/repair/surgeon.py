@@ -129,20 +129,20 @@ class Surgeon:
         if not intent.what and intent.action == "forget":
             return tuple(known)
         told = [k for k in known if holds(intent.about, k.fact.target)]
-        fits = self.catalog.speaks_of(intent.what, relations)
-        every = self.catalog.speaks_of(intent.what, self.catalog.relations_of(subject))
+        fits = self.catalog.speaks_of(intent.what, self.catalog.relations_of(subject))
         if len(told) == 1 and (not fits or told[0].fact.relation in fits):
             return (told[0],)
-        if not fits or (len(relations) == 1 and every and every != tuple(relations)):
-            raise WorkbenchError(
-                f"The model knows nothing about {subject} that {intent.what!r} would be; it knows "
-                f"{_listed(relations)}."
-            )
         if len(fits) > 1:
             raise WorkbenchError(
                 f"About {subject}, {intent.what!r} may be {_listed(fits, 'or')}; say which."
             )
-        return tuple(k for k in known if k.fact.relation in fits)
+        meant = tuple(k for k in known if k.fact.relation in fits)
+        if not meant:
+            raise WorkbenchError(
+                f"The model knows nothing about {subject} that {intent.what!r} would be; it knows "
+                f"{_listed(relations)}."
+            )
+        return meant
 
     def _corrected(self, meant: Sequence[Known], intent: Intent) -> Known:
         """Return what is meant with what shall be right."""

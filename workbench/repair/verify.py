@@ -22,6 +22,7 @@ from workbench.progress import SILENT, Progress
 from workbench.repair.catalog import Catalog
 from workbench.repair.plan import Check, RepairPlan
 
+AT_MOST: tuple[Check, ...] = ("forgotten", "perplexity", "relearned")  # the other limits: at least
 _OPEN = ("prompt", "paraphrase", "statement", "held_out", "held_out_statement")
 _KEPT = 40  # held-back facts that are asked for
 _TEXTS = 60  # neutral texts
@@ -173,9 +174,8 @@ def examine_repair(
     if "relearned" in plan.checks:
         values["relearned"] = _brought_back(repaired, base, exam, plan.seed, progress)
     limits = plan.limits.model_dump()
-    low = ("forgotten", "perplexity", "relearned")
     return Examination(
-        tuple(Found(c, values[c], limits[c], c in low) for c in dict.fromkeys(plan.checks)),
+        tuple(Found(c, values[c], limits[c], c in AT_MOST) for c in dict.fromkeys(plan.checks)),
         before,
         after,
     )
