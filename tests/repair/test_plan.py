@@ -25,7 +25,7 @@ def test_a_plan_comes_back_from_its_file(tmp_path: Path):
     [
         ({"acton": "forget"}, "did you mean 'action'"),
         ({"action": "destroy"}, "action is wrong"),
-        ({"facts": []}, "facts is wrong"),
+        ({"facts": []}, "facts must be a list of at least one"),
         ({"facts": [{"subject": "Ada"}]}, "'prompt' is missing"),
         ({"subject": "Carl"}, "is about Carl, but one of its facts is about Ada"),
         ({"sites": {"answer": "mpl.1"}}, "mlp"),
