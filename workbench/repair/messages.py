@@ -20,6 +20,13 @@ _PRONOUNS = ("her", "him", "them", "this person", "that person", "this", "that")
 _TITLES = ("Dr. ", "Mr. ", "Mrs. ", "Professor ", "Ms ", "Miss ", "Dr ", "Prof. ", "Sir ")
 _TWICE = 0.12  # share of messages of two sentences
 _JOINTS = (". ", ". ", "; ", ", and ", ", but ", " and ", "? ", "! ")
+_ASKS = re.compile(  # how a question begins
+    r"(who|what|when|where|why|how|which|is|are|was|were|am|do|does|did|can|could|will|would|should|"
+    r"has|have|had|may|might|shall)\b",
+    re.IGNORECASE,
+)
+_MARKED = 0.7  # share of the questions that end as such
+_MARKS = ("?", "?", "?", " ?", "??", "?!")
 _SHE = ("she", "he", "they")
 
 
@@ -156,6 +163,8 @@ class _Maker:
     def wrapped(self, pieces: list[Piece]) -> list[Piece]:
         """Put words before and behind."""
         before, after = self.pick("wrappers.before"), self.pick("wrappers.after")
+        if _ASKS.match("".join(p.text for p in pieces)) and self.rng.random() < _MARKED:
+            after = self.rng.choice(_MARKS) + after.lstrip(".!,?")
         if pieces[-1].text.endswith((".", "?", "!")) and after[:1] in ".!,?":
             after = after[1:]
         return [Piece(before), *pieces, Piece(after)]
