@@ -30,7 +30,7 @@ def test_held_out_messages(watchdog: Watchdog):
     report = examine(watchdog, 1200, seed=5)
     assert report.detection.value >= 0.93
     assert report.exact.value >= 0.8
-    assert report.false_alarms.value <= 0.06
+    assert report.false_alarms.value <= 0.02
     assert report.detection.n + report.false_alarms.n == 1200
 
 
