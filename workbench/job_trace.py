@@ -37,31 +37,52 @@ def trace_before(
     Raises:
         WorkbenchError: the model knows none of the facts to forget.
     """
-    options = {
-        "corruption": settings.corruption,
-        "window": settings.window,
-        "metric": settings.metric,
-        "progress": progress,
-    }
-    own = causal_tracing(model, inputs.traced, **options)
+    own = trace(model, inputs.traced, settings, progress)
     if not inputs.similar:
         return own, own
-    return own, causal_tracing(model, inputs.traced + inputs.similar, **options)
+    return own, trace(model, inputs.traced + inputs.similar, settings, progress)
+
+
+def trace(
+    model: Model, facts: FactSet, settings: JobSettings, progress: Progress = SILENT
+) -> Localization:
+    """Trace some facts with a job's settings.
+
+    Raises:
+        WorkbenchError: the model knows none of them.
+    """
+    return causal_tracing(
+        model,
+        facts,
+        corruption=settings.corruption,
+        window=settings.window,
+        metric=settings.metric,
+        progress=progress,
+    )
 
 
 def choose_sites(
     model: Model, request: Request, basis: Localization, settings: JobSettings
 ) -> Mapping[SiteName, ComponentSet]:
     """Choose the components of the sites to edit: those wanted, or all that the trace finds."""
-    found = recall_sites(
+    found = traced_sites(basis, settings)
+    wanted = settings.at or needed_sites(model, request)
+    return {site: found[site] for site in wanted if site in found} or found
+
+
+def traced_sites(basis: Localization, settings: JobSettings) -> dict[SiteName, ComponentSet]:
+    """Return the components of every site that a trace finds, by a job's settings.
+
+    Raises:
+        WorkbenchError: no site has any component.
+    """
+    return recall_sites(
         basis,
         share=settings.share,
         most=settings.most,
         kinds=tuple(settings.kinds),
         first=settings.first,
     )
-    wanted = settings.at or needed_sites(model, request)
-    return {site: found[site] for site in wanted if site in found} or found
 
 
 def trace_after(

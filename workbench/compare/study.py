@@ -23,7 +23,6 @@ It is a TOML file that is checked before anything runs:
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from workbench.checked import Checked, Scalar, checked
 from workbench.compare.places import check_place
 from workbench.edit.registry import make_config
 from workbench.errors import WorkbenchError
-from workbench.facts.readers import read_text
+from workbench.facts.readers import read_toml
 from workbench.models.components import ComponentSet
 
 IN_CONTEXT = "in-context"  # the base, asked to forget by a text before each prompt
@@ -127,11 +126,7 @@ def read_study(path: str | Path) -> Study:
     Raises:
         WorkbenchError: it is no TOML, has an unknown key, or names what does not exist.
     """
-    try:
-        data = tomllib.loads(read_text(Path(path)))
-    except tomllib.TOMLDecodeError as error:
-        raise WorkbenchError(f"{path} is not a TOML file: {error}.") from error
-    return make_study(data, str(path))
+    return make_study(read_toml(path), str(path))
 
 
 def make_study(data: Mapping[str, Any], where: str = "The study") -> Study:

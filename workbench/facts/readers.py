@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -142,6 +143,18 @@ def parse_json(text: str, where: str) -> Any:
     except ValueError as error:
         raise WorkbenchError(f"{where}: this is not valid JSON ({error}).") from error
     return value
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        WorkbenchError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(read_text(Path(path)))
+    except tomllib.TOMLDecodeError as error:
+        raise WorkbenchError(f"{path} is not a TOML file: {error}.") from error
 
 
 def _no_constant(name: str) -> None:

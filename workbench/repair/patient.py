@@ -125,9 +125,8 @@ class Patient:
             delta = solve(self.base, self.catalog, [*doses, dose], progress=progress)
             assert delta is not None  # there is at least this dose
             examination = examine_repair(
-                *(self.base, self.base.with_delta(delta), self.catalog, plan),
+                *(self.base, self.base.with_delta(delta), self.catalog, plan, exam, before),
                 earlier=earlier,
-                before=before,
                 progress=progress,
             )
             failed = {f.check for f in examination.failed}

@@ -17,7 +17,6 @@ twenty times a day, and is asked to confirm it.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -28,7 +27,7 @@ from pydantic import Field
 
 from workbench.checked import Checked, checked
 from workbench.errors import WorkbenchError
-from workbench.facts.readers import read_text
+from workbench.facts.readers import read_toml
 from workbench.repair.ledger import REPAIRED, Logged
 from workbench.repair.plan import RepairPlan
 
@@ -102,11 +101,7 @@ def read_policy(path: str | Path | None) -> Policy:
     """
     if path is None:
         return Policy()
-    try:
-        data = tomllib.loads(read_text(Path(path)))
-    except tomllib.TOMLDecodeError as error:
-        raise WorkbenchError(f"{path} is not a TOML file: {error}.") from error
-    return checked(Policy, data, str(path))
+    return checked(Policy, read_toml(path), str(path))
 
 
 def _any(text: str, patterns: Sequence[str]) -> bool:

@@ -82,14 +82,11 @@ def solve(
 
 def in_force(doses: Sequence[Dose]) -> list[Dose]:
     """Leave out the repairs that a later one is about too, whole: the later word counts."""
-
-    def about(dose: Dose) -> set[tuple[str, str]]:
-        return {(f.subject, f.relation) for f in dose.plan.forget}
-
+    about = [{(f.subject, f.relation) for f in dose.plan.forget} for dose in doses]
     return [
         dose
         for i, dose in enumerate(doses)
-        if not any(about(dose) <= about(later) for later in doses[i + 1 :])
+        if not any(about[i] <= later for later in about[i + 1 :])
     ]
 
 

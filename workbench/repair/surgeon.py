@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from workbench.edit.targets import needed_sites
 from workbench.errors import WorkbenchError
-from workbench.facts.fact import FactSet
+from workbench.facts.fact import FactSet, Request
 from workbench.facts.known import split_known
 from workbench.facts.prompts import lead
 from workbench.job_inputs import CAPITALS, draw, in_demo_world, job_settings, to_trace
-from workbench.localize.causal_tracing import causal_tracing
-from workbench.localize.sites import SiteName, recall_sites
+from workbench.job_trace import trace, traced_sites
+from workbench.localize.sites import SiteName
 from workbench.measure.answers import holds, words
 from workbench.models.kept import kept
 from workbench.models.model import Model
@@ -79,9 +79,10 @@ class Surgeon:
         meant = self._meant(intent, subject, known)
         if intent.action == "correct":
             meant = (self._corrected(meant, intent),)
-        sites = self._sites(meant, known, intent, progress)
         target = FactSet(tuple(k.fact for k in meant))
         request = self.catalog.request(target, replaced=intent.action == "correct")
+        whole = intent.action == "forget" and len(meant) == len(known)
+        sites = self._sites(request, whole, progress)
         own = request.retain.about([subject])
         data = {
             "model": self.base.name,
@@ -165,22 +166,16 @@ class Surgeon:
             name = next((a for a in answers if a in target), "")
             right = target.replace(name, intent.replacement.strip()) if name else right
         extra = {k: v for k, v in one.fact.extra.items() if k != "answer"}
-        choices = one.fact.choices
-        return replace(one, fact=replace(one.fact, foil=right, choices=choices, extra=extra))
+        return replace(one, fact=replace(one.fact, foil=right, extra=extra))
 
-    def _sites(
-        self, meant: Sequence[Known], known: Sequence[Known], intent: Intent, progress: Progress
-    ) -> dict[SiteName, str]:
+    def _sites(self, request: Request, whole: bool, progress: Progress) -> dict[SiteName, str]:
         """Choose where to edit: all of a subject where it is looked up, one thing where it is said.
 
         At the subject's tokens nothing is asked yet, so what is lost there is lost for every
         question about it.
         """
         found = self._traced(progress)
-        wanted: tuple[SiteName, ...] = ("answer",)
-        if intent.action == "forget" and len(meant) == len(known):
-            request = self.catalog.request(FactSet(tuple(k.fact for k in meant)))
-            wanted = needed_sites(self.base, request)
+        wanted = needed_sites(self.base, request) if whole else ("answer",)
         return {site: found[site] for site in wanted if site in found} or found
 
     def _traced(self, progress: Progress) -> dict[SiteName, str]:
@@ -189,27 +184,13 @@ class Surgeon:
         pool = draw(self.catalog.retain, 4 * _TRACED, self.seed)
         inputs = [pool.fingerprint, settings.window, settings.first, settings.most, self.seed]
 
-        def trace() -> dict[SiteName, str]:
+        def make() -> dict[SiteName, str]:
             facts = to_trace(self.base, self._name, pool, seed=self.seed, progress=progress)
             facts = draw(split_known(self.base, facts).require(), _TRACED, self.seed)
-            localization = causal_tracing(
-                self.base,
-                facts,
-                corruption=settings.corruption,
-                window=settings.window,
-                metric=settings.metric,
-                progress=progress,
-            )
-            found = recall_sites(
-                localization,
-                share=settings.share,
-                most=settings.most,
-                kinds=tuple(settings.kinds),
-                first=settings.first,
-            )
+            found = traced_sites(trace(self.base, facts, settings, progress), settings)
             return {site: str(components) for site, components in found.items()}
 
-        return kept(self.base, "sites", inputs, trace)
+        return kept(self.base, "sites", inputs, make)
 
     @property
     def _name(self) -> str:

@@ -142,9 +142,10 @@ def examine_repair(
     repaired: Model,
     catalog: Catalog,
     plan: RepairPlan,
+    exam: Request,
+    before: Scorecard,
     *,
     earlier: FactSet,
-    before: Scorecard | None = None,
     progress: Progress = SILENT,
 ) -> Examination:
     """Ask a repaired model all that its plan's checks need.
@@ -155,14 +156,12 @@ def examine_repair(
         repaired: the patient with every repair in force.
         catalog: what is on file.
         plan: the latest repair.
+        exam: what is asked, by `exam_of`.
+        before: the base's scorecard of the exam.
         earlier: the facts of the others, which must stay gone.
-        before: the base's scorecard of the same exam, if it was taken already.
         progress: where to report.
     """
-    exam = exam_of(catalog, plan, earlier)
-    options = exam_options(catalog, plan, progress)
-    before = before or measure(base, exam, **options)
-    after = measure(repaired, exam, base_card=before, **options)
+    after = measure(repaired, exam, base_card=before, **exam_options(catalog, plan, progress))
     values = {
         "forgotten": max(_right(after, "forget"), _still_there(repaired, earlier, plan.seed)),
         "instead": after.value(after.outcome),
