@@ -2,7 +2,7 @@
 
 A target of the residual stream is asked of each matrix as far as the ones before it have not met
 it. `counterpart` may lie a little past the reference: R - beyond (B - R), where B is what the base
-has.
+has. `relation` goes as far, but only by what the relations to forget read there.
 
 Why past it: training on other facts moves the keys a little, an update then cancels what it was
 solved for no longer quite, and a share of the old output shows again, for facts that were not
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from workbench.edit.matrix import before_norm
 from workbench.edit.readout import readout_change
+from workbench.edit.relation_reading import Reading
 from workbench.edit.stream import Stream
 from workbench.edit.targets import TargetName, Task, output_change
 from workbench.models.components import Writer
@@ -40,6 +41,7 @@ class Aim:
         beyond: how far past the reference, as a share of the base's distance from it.
         margin: lead in logits of the wanted text, for target `logits`.
         dimensions: dimensions of the refusal subspace, for target `subspace`.
+        reading: what of a change the relations to forget read, for target `relation`.
     """
 
     base: Any
@@ -50,6 +52,7 @@ class Aim:
     beyond: float
     margin: float
     dimensions: int
+    reading: Reading | None = None
 
     @staticmethod
     def of(
@@ -61,16 +64,17 @@ class Aim:
         beyond: float,
         margin: float,
         dimensions: int,
+        reading: Reading | None = None,
         progress: Progress = SILENT,
     ) -> Aim:
         """Begin at the first of `layers`."""
         label = "target activations"
         reference = Stream(model, task.reference, layers, label=label, progress=progress)
         own = None
-        if target == "counterpart" and beyond > 0:
+        if reading is not None or (target == "counterpart" and beyond > 0):
             own = Stream(model, task.forget, layers, label=label, progress=progress)
         base = model.fork().hf
-        return Aim(base, task, target, reference, own, beyond, margin, dimensions)
+        return Aim(base, task, target, reference, own, beyond, margin, dimensions, reading)
 
     def advance(self, layer: int) -> None:
         """Go on to a layer."""
@@ -100,7 +104,11 @@ class Aim:
         else:
             wanted = task.reference_means(self.reference.after(self.base))
             if self.own is not None:
-                wanted = wanted - self.beyond * (self.own.after(self.base) - wanted)
+                own = self.own.after(self.base)
+                wanted = wanted - self.beyond * (own - wanted)
+                if self.reading is not None:
+                    read = self.reading.noticed(wanted - own, task.whose, forget.layer)
+                    wanted = own + read
             change = (wanted - after) / left
         if writer.post_norm:
             change = before_norm(current.hf.get_submodule(writer.post_norm), y, change)

@@ -34,6 +34,7 @@ from workbench.edit.aim import Aim
 from workbench.edit.buffer import Site
 from workbench.edit.edit import Edit, finish, origin
 from workbench.edit.matrix import matrices, solve_matrix
+from workbench.edit.relation_reading import Reading, whole_subjects
 from workbench.edit.retain import retain_rows
 from workbench.edit.solvers import SOLVERS, Moments, SolverName
 from workbench.edit.stream import Stream
@@ -60,6 +61,9 @@ class StampConfig:
         strength: multiple of the asked change.
         beyond: how far past the reference the target `counterpart` lies, as a share of the base's
             own distance from it; against relearning.
+        read: prompts that each relation is read from, for target `relation`.
+        spare: weight of the subject's relations to keep against those to forget, for `relation`.
+        damp: weight of the change's own size, for `relation`.
         spread: share the asked change of the stream out over the matrices still to come, as MEMIT
             does; otherwise each is asked for all that is left, so that later tokens never see what
             earlier layers could already remove.
@@ -87,6 +91,9 @@ class StampConfig:
     solve: SolverName = "lstsq"
     strength: float = 1.0
     beyond: float = 0.1
+    read: int = 240
+    spare: float = 5.0
+    damp: float = 5.0
     spread: bool = False
     weight: float = 30.0
     ridge: float = 1e-4
@@ -117,9 +124,12 @@ class StampConfig:
         ):
             if value not in known:
                 raise unknown_name(kind, value, known)
-        for name in ("tokens", "weight", "ridge", "counterparts", "strength", "margin"):
+        positive = ("tokens", "weight", "ridge", "counterparts", "strength", "margin", "read")
+        for name in (*positive, "damp"):
             if not getattr(self, name) > 0:
                 raise WorkbenchError(f"{name} must be positive, not {getattr(self, name)}.")
+        if not self.spare >= 0:
+            raise WorkbenchError(f"spare must not be negative, not {self.spare}.")
         if not 0 <= self.beyond <= 1:
             raise WorkbenchError(f"beyond must be between 0 and 1, not {self.beyond}.")
         if self.rank is not None and self.rank < 1:
@@ -206,6 +216,20 @@ def _stage(
     """Solve every matrix of one site in layer order."""
     groups = matrices(model.structure, components)
     layers = sorted({g.layer for g in groups})
+    reading = None
+    if target == "relation":
+        reading = Reading.of(
+            model,
+            request,
+            layers,
+            tokens=config.tokens,
+            prompts=config.read,
+            spare=config.spare,
+            damp=config.damp,
+            seed=config.seed,
+            progress=progress,
+        )
+        request = whole_subjects(request)
     task = build_task(
         model,
         request,
@@ -223,6 +247,7 @@ def _stage(
         beyond=config.beyond,
         margin=config.margin,
         dimensions=config.dimensions,
+        reading=reading,
         progress=progress,
     )
     buffer = retain_rows(

@@ -2,6 +2,7 @@
 
     counterpart  the same wording about subjects the model does not know, averaged: where it refuses
                  by itself
+    relation     the same, but only the part that the relations to forget read (`relation_reading`)
     teacher      the same prompt, shown four refusals in context
     mean         one vector: mean of refused prompts' outputs minus mean of the forget outputs
                  (Rachapudi et al. 2026, arXiv 2604.12820)
@@ -9,8 +10,8 @@
     foil         the same wording about a subject whose answer is the foil (behaviour `Replace`)
     logits       none: the refusal or foil is to lead the logits (`readout`)
 
-counterpart, teacher and foil ask the residual stream after the layer to be the reference's; mean
-and subspace ask it of the matrix's own output.
+counterpart, relation, teacher and foil ask the residual stream after the layer to be the
+reference's; mean and subspace ask it of the matrix's own output.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from workbench.facts.fact import Fact, Replace, Request
 from workbench.models.model import Model
 from workbench.models.text import generate
 
-TargetName = Literal["counterpart", "teacher", "mean", "subspace", "foil", "logits"]
+TargetName = Literal["counterpart", "relation", "teacher", "mean", "subspace", "foil", "logits"]
 TARGETS: tuple[TargetName, ...] = get_args(TargetName)
 _SHOTS = 4  # refusals shown to the teacher
 
@@ -52,12 +53,14 @@ class Task:
         group: group of each forget position.
         reference: sequences and positions whose activations say where to.
         reference_group: group of each reference position.
+        whose: the subject of each forget position, and which of its sequence's positions it is.
     """
 
     forget: Rows
     group: Int[Tensor, " n_forget"]
     reference: Rows
     reference_group: Int[Tensor, " n_reference"]
+    whose: tuple[tuple[str, int], ...] = ()
 
     def reference_means(
         self, values: Float[Tensor, "n_reference d"]
@@ -79,13 +82,16 @@ class _Builder:
     sequences: list[tuple[int, ...]]
     picks: list[tuple[int, ...]]
     group: list[int]
+    whose: list[tuple[str, int]]
     seen: set[Hashable]
 
     @staticmethod
     def new(groups: dict[Hashable, int]) -> _Builder:
-        return _Builder(groups, [], [], [], set())
+        return _Builder(groups, [], [], [], [], set())
 
-    def add(self, row: tuple[tuple[int, ...], tuple[int, ...]], key: Hashable) -> None:
+    def add(
+        self, row: tuple[tuple[int, ...], tuple[int, ...]], key: Hashable, subject: str = ""
+    ) -> None:
         """Add one sequence; its k-th position belongs to group (key, k). Repeats are dropped."""
         ids, picks = row
         if (ids, key) in self.seen:
@@ -95,6 +101,7 @@ class _Builder:
         self.picks.append(picks)
         for k in range(len(picks)):
             self.group.append(self.groups.setdefault((key, k), len(self.groups)))
+            self.whose.append((subject, k))
 
     def rows(self) -> tuple[Rows, Int[Tensor, " n"]]:
         return Rows(tuple(self.sequences), tuple(self.picks)), torch.tensor(self.group)
@@ -148,6 +155,11 @@ def build_task(
         raise WorkbenchError(
             f"The target {target!r} does not go with this request's behaviour; use {want}."
         )
+    if site == "answer" and target == "relation":
+        raise WorkbenchError(
+            "The target 'relation' is for the subject's tokens, where several relations are read; "
+            "use the subject site."
+        )
     if site == "subject" and (replace or target == "logits"):
         raise WorkbenchError(
             "At the subject's token there is no answer to write yet; use the answer site."
@@ -167,8 +179,8 @@ def build_task(
             if target == "logits":  # every token of the answer, and nothing behind it
                 forget.add((ids, picks[:-1]), key)
                 continue
-            forget.add((ids, picks), key)
-            if target == "counterpart" and key in referred:
+            forget.add((ids, picks), key, fact.subject)
+            if target in ("counterpart", "relation") and key in referred:
                 continue  # the same counterparts again, whoever is forgotten
             referred.add(key)
             for other in _references(
@@ -190,7 +202,7 @@ def build_task(
     missing = set(group.tolist()) - set(reference_group.tolist())
     if missing:
         raise WorkbenchError(_what_is_missing(target))
-    return Task(rows, group, references, reference_group)
+    return Task(rows, group, references, reference_group, tuple(forget.whose))
 
 
 def _key(fact: Fact, prompt: str, site: Site, target: TargetName, model: Model) -> Hashable:
