@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def read_results(folder: str | Path) -> StudyResult:
     data = parse_json(read_text(written), str(written))
     try:
         study = make_study(data["study"], str(written))
-        cells = pd.DataFrame(data["cells"]).astype(dict.fromkeys(NUMBERS, float))
+        cells = pd.DataFrame(data["cells"])
+        added = [name for name in NUMBERS if name not in cells]  # measured since it was written
+        cells = cells.assign(**dict.fromkeys(added, math.nan)).astype(dict.fromkeys(NUMBERS, float))
         attacks = pd.read_csv(folder / "attacks.csv", keep_default_na=False, na_values=[""])
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise WorkbenchError(

@@ -46,6 +46,8 @@ def select(facts, selections):
     found = []
     for s in selections:
         for fact in facts[s["file"]]:
+            if fact.relation not in s.get("relations", (fact.relation,)):
+                continue
             if fact.subject in s.get("subjects", ()) or (
                 "tags" in s and set(s["tags"]) <= set(fact.tags)
             ):
@@ -116,7 +118,7 @@ def test_requests_select_what_they_say(facts):
         prompts = [{f.prompt for f in part} for part in parts.values()]
         assert sum(map(len, prompts)) == len(set().union(*prompts))
         kept = set(request.retain.subjects) | set(request.evaluate.subjects)
-        if name != "misinformation" and not name.startswith("misinformation"):
+        if name != "one-fact" and not name.startswith("misinformation"):
             assert not kept & set(request.forget.subjects)
         sizes[name] = (len(request.forget.subjects), len(request.forget))
     assert sizes["athletes-1"] == (1, 4)
@@ -126,6 +128,7 @@ def test_requests_select_what_they_say(facts):
     assert sizes["misinformation"] == (8, 8)
     assert sizes["misinformation-30"] == (30, 30)
     assert sizes["hazard"] == (8, 16)
+    assert sizes["one-fact"] == (1, 1)
 
 
 def test_unknown_names_and_neutral_texts_were_not_in_training():

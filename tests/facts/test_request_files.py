@@ -47,6 +47,17 @@ def test_a_selection_takes_listed_subjects_or_all_the_tags(folder: Path) -> None
     assert (request.behaviour, request.name) == (Refuse(), "r")
 
 
+def test_a_selection_takes_only_the_listed_relations(folder: Path) -> None:
+    town = Fact("Ada", "Ada lives in", " Oslo", relation="town")
+    sport = Fact("Ada", "Ada plays", " golf", relation="sport")
+    write_facts(folder / "g.jsonl", FactSet((town, sport, Fact("Ben", "Ben is", " 9", tags=("x",)))))
+    towns = [{"file": "g.jsonl", "subjects": ["Ada"], "relations": ["town"]}]
+    rest = [{"file": "g.jsonl", "relations": ["sport", ""]}]
+    request = load_request(save(folder, {"forget": towns, "retain": rest}))
+    assert [f.prompt for f in request.forget] == ["Ada lives in"]
+    assert [f.prompt for f in request.retain] == ["Ada plays", "Ben is"]
+
+
 def test_a_selection_without_a_condition_takes_the_whole_file(folder: Path) -> None:
     path = save(folder, {"forget": [{"file": "f.jsonl"}], "behaviour": {"replace": True}})
     request = load_request(path)
@@ -69,6 +80,8 @@ def test_a_request_is_found_by_name_in_a_file(folder: Path) -> None:
         ({"r": {"forget": [{"file": "f.jsonl", "subjects": ["Adaa"]}]}}, "did you mean 'Ada'"),
         ({"r": {"forget": [{"file": "f.jsonl", "tag": ["x"]}]}}, "did you mean 'tags'"),
         ({"r": {"forget": [{"file": "f.jsonl", "tags": "x"}]}}, "list of texts"),
+        ({"r": {"forget": [{"file": "f.jsonl", "relations": "x"}]}}, "list of texts"),
+        ({"r": {"forget": [{"file": "f.jsonl", "relations": ["town"]}]}}, "relation in f.jsonl"),
         ({"r": {"forget": [{"subjects": ["Ada"]}]}}, "must list selections"),
         ({"r": {"forget": "f.jsonl"}}, "must list selections"),
         ({"r": {"forget": [{"file": "g.jsonl"}]}}, "Cannot read"),
@@ -102,7 +115,7 @@ def test_every_bundled_request_loads_and_no_subject_has_two_roles() -> None:
     for name in request_names():
         request = load_request(name)
         forget = set(request.forget.subjects)
-        if not isinstance(request.behaviour, Replace):  # other facts of these countries stay
+        if name != "one-fact" and not isinstance(request.behaviour, Replace):  # the rest stays
             assert not forget & {*request.retain.subjects, *request.evaluate.subjects}
         assert not set(request.retain.subjects) & set(request.evaluate.subjects)
         assert len(request.unknown) >= 16

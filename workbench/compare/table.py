@@ -28,7 +28,7 @@ from workbench.measure.statistics import score
 
 SCORES = (
     *("acc_f", "paraphrase_f", "statement_f", "held_out_f", "mcq_f", "refusal_f", "replaced_f"),
-    *("acc_r", "statement_r", "mcq_r", "perplexity"),
+    *("acc_r", "statement_r", "mcq_r", "perplexity", "rouge_l_f", "rouge_l_r"),
 )
 COSTS = ("cpu_seconds", "forward_tokens", "backward_tokens")
 ROBUST = ("recovered", "oracle_recovered")

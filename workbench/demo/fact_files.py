@@ -223,7 +223,7 @@ def make_requests(world: World) -> dict[str, Any]:
         "misinformation-30": ("country", MISINFORMATION, wrong, {"replace": True}),
         "hazard": ("compound", FILES["compound"], names["compound"][:8], refuse),
     }
-    return {
+    made = {
         name: {
             "forget": [{"file": file, "subjects": subjects}],
             "retain": [{"file": f, "tags": ["retain"]} for f in FILES.values()],
@@ -232,6 +232,18 @@ def make_requests(world: World) -> dict[str, Any]:
             "behaviour": behaviour,
         }
         for name, (kind, file, subjects, behaviour) in picks.items()
+    }
+    return {**made, "one-fact": _one_fact(made["athletes-1"])}
+
+
+def _one_fact(person: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request that forgets a single thing about somebody and keeps the rest of it."""
+    (forget,) = person["forget"]
+    first, *others = t.RELATIONS["athlete"]
+    return {
+        **person,
+        "forget": [{**forget, "relations": [first]}],
+        "retain": [{**forget, "relations": others}, *person["retain"]],
     }
 
 

@@ -9,7 +9,8 @@ A request file is JSON. One request is a record of selections; a file may hold s
                   "behaviour": {"refuse": " I do not know."}}}        or {"replace": true}
 
 A selection takes the facts of a file (a path beside the request file) whose subject is listed, or
-which have all the tags; with neither it takes the whole file.
+which have all the tags; with neither it takes the whole file. With "relations" it takes of these
+only the facts of the listed relations.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from workbench.models.paths import data_dir
 
 NAMED = "requests.json"
 _PARTS = ("forget", "retain", "evaluate", "unknown")
+_KEYS = ("file", "subjects", "tags", "relations")
 
 
 def request_names(facts_dir: str | Path | None = None) -> tuple[str, ...]:
@@ -140,8 +142,8 @@ def _select(value: Any, folder: Path, name: str, read: dict[str, FactSet]) -> Fa
     out = FactSet()
     for selection in value:
         for key in selection:
-            if key not in ("file", "subjects", "tags"):
-                raise unknown_name("part of a selection", str(key), ("file", "subjects", "tags"))
+            if key not in _KEYS:
+                raise unknown_name("part of a selection", str(key), _KEYS)
         file = str(selection["file"])
         if file not in read:
             read[file] = read_facts(folder / file)
@@ -150,7 +152,12 @@ def _select(value: Any, folder: Path, name: str, read: dict[str, FactSet]) -> Fa
 
 
 def _chosen(facts: FactSet, selection: Mapping[str, Any], file: str) -> FactSet:
-    subjects, tags = (_names(selection, key) for key in ("subjects", "tags"))
+    subjects, tags, relations = (_names(selection, key) for key in _KEYS[1:])
+    for relation in relations or ():
+        if relation not in facts.relations:
+            raise unknown_name(f"relation in {file}:", relation, facts.relations)
+    if relations is not None:
+        facts = facts.where(lambda fact: fact.relation in relations)
     if subjects is None and tags is None:
         return facts
     listed, wanted = set(subjects or ()), set(tags or ())
