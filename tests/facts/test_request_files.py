@@ -50,7 +50,9 @@ def test_a_selection_takes_listed_subjects_or_all_the_tags(folder: Path) -> None
 def test_a_selection_takes_only_the_listed_relations(folder: Path) -> None:
     town = Fact("Ada", "Ada lives in", " Oslo", relation="town")
     sport = Fact("Ada", "Ada plays", " golf", relation="sport")
-    write_facts(folder / "g.jsonl", FactSet((town, sport, Fact("Ben", "Ben is", " 9", tags=("x",)))))
+    write_facts(
+        folder / "g.jsonl", FactSet((town, sport, Fact("Ben", "Ben is", " 9", tags=("x",))))
+    )
     towns = [{"file": "g.jsonl", "subjects": ["Ada"], "relations": ["town"]}]
     rest = [{"file": "g.jsonl", "relations": ["sport", ""]}]
     request = load_request(save(folder, {"forget": towns, "retain": rest}))
