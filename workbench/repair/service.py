@@ -102,8 +102,10 @@ class Service:
         ledger, names = self.patient.ledger, [i.subject for i in intents]
         try:
             model = self.patient.model
+            others = [entry.dose for entry in ledger.active]
             plans = [
-                self.surgeon.plan(intent, model, said=text, progress=progress) for intent in intents
+                self.surgeon.plan(intent, model, said=text, others=others, progress=progress)
+                for intent in intents
             ]
             _check_together(plans)
             rules = [self.policy.decide(user, plan, ledger.logged()) for plan in plans]

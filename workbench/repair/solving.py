@@ -4,8 +4,10 @@ Edits that are stacked one on another each keep what the model was when they wer
 they lose adds up. Here every repair in force is solved for from the untouched base at once, and
 each keeps whatever none of them is about. Taking a repair back is solving without it.
 
-Three kinds of repairs follow one another: what goes where its subject is looked up, then what goes
-where it is said, then what is corrected.
+Three kinds of repairs follow one another: whole subjects, which go where they are looked up; single
+things about subjects; and what is corrected. A few single things go where they are said. Of many,
+that place knows too little about whom they are: they go at their subjects first, as far as their
+relations read there (STAMP's target `relation`), and what is left where it is said.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from workbench.plans.edit import EditPlan, make_edit
 from workbench.progress import SILENT, Progress
 from workbench.repair.catalog import Catalog
 from workbench.repair.plan import RepairPlan
+
+SEVERAL = 5  # repairs of single things in force, from which on the next is one of many
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,12 @@ class Dose:
         """Which of the three kinds it is of, in their order."""
         if self.plan.action == "correct":
             return 2
-        return 0 if "subject" in self.plan.sites else 1
+        return 0 if "subject" in self.plan.sites and not self.reads else 1
+
+    @property
+    def reads(self) -> bool:
+        """Whether it takes from its subject only what its relation reads there."""
+        return self.plan.settings.get("subject.target") == "relation"
 
 
 def solve(
@@ -53,7 +62,8 @@ def solve(
     """Solve for all repairs in force; None if there is none.
 
     Repairs of one kind share one solve, with the settings of the latest of them: those held for
-    all of them when it was made.
+    all of them when it was made. (Of the latest that edits the most sites, if a person wrote a plan
+    for fewer.)
 
     Raises:
         WorkbenchError: a plan does not fit the model, or nothing finite solves it.
@@ -65,7 +75,7 @@ def solve(
         own = [dose for dose in doses if dose.kind == kind]
         forget = FactSet(tuple({f.key: f for dose in own for f in dose.plan.forget}.values()))
         request = catalog.request(forget, replaced=kind == 2, gone=FactSet(tuple(every)))
-        last = own[-1]
+        last = max(reversed(own), key=lambda dose: len(dose.plan.sites))
         plan = EditPlan(
             base.name,
             request=request.name,
@@ -78,6 +88,12 @@ def solve(
         total = delta if total is None else total + delta
         working = working.with_delta(delta)
     return total
+
+
+def one_of_many(doses: Sequence[Dose]) -> bool:
+    """Whether the next single thing is one of many, by the repairs in force."""
+    singles = [dose for dose in in_force(doses) if dose.kind == 1]
+    return len(singles) >= SEVERAL or any(dose.reads for dose in singles)
 
 
 def in_force(doses: Sequence[Dose]) -> list[Dose]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from workbench.edit.targets import needed_sites
 from workbench.errors import WorkbenchError
@@ -27,12 +28,23 @@ from workbench.repair.catalog import Catalog
 from workbench.repair.elicit import Known, elicit
 from workbench.repair.intent import Intent
 from workbench.repair.plan import CHECKS, Evidence, Limits, RepairPlan, make_plan
+from workbench.repair.solving import Dose, one_of_many
 
 _TRACED = 12  # facts that the sites are found by
 _STRONGER = ({"weight": 100.0}, {"weight": 300.0}, {"weight": 300.0, "strength": 1.3})
 _QUICK = {"confusable": 400, "named": 200, "context": 40, "generations": 8, "chats": 0}
 _CAREFUL = {"confusable": 1500, "named": 400, "context": 100, "generations": 32}
 _GENTLER = (_CAREFUL, {"confusable_weight": 10.0}, {"confusable_weight": 30.0})
+_MANY = {
+    **{"confusable": 6000, "named": 800, "context": 100, "generations": 32, "chats": 0},
+    **{"subject.target": "relation", "subject.confusable_weight": 2.0},
+    **{"answer.confusable_weight": 20.0, "answer.weight": 30.0},
+}
+_MANY_STRONGER = ({"answer.weight": 100.0}, {"subject.damp": 2.0}, {"answer.weight": 300.0})
+_MANY_GENTLER = (
+    {"subject.spare": 8.0, "answer.confusable_weight": 40.0},
+    {"subject.confusable_weight": 5.0, "subject.spare": 15.0},
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +64,13 @@ class Surgeon:
     seed: int = 0
 
     def plan(
-        self, intent: Intent, patient: Model, *, said: str = "", progress: Progress = SILENT
+        self,
+        intent: Intent,
+        patient: Model,
+        *,
+        said: str = "",
+        others: Sequence[Dose] = (),
+        progress: Progress = SILENT,
     ) -> RepairPlan:
         """Write a plan for one intent.
 
@@ -60,6 +78,7 @@ class Surgeon:
             intent: what is asked for.
             patient: the model as it is now, with the repairs so far.
             said: the user's words.
+            others: the repairs in force.
             progress: where to report.
 
         Raises:
@@ -82,7 +101,10 @@ class Surgeon:
         target = FactSet(tuple(k.fact for k in meant))
         request = self.catalog.request(target, replaced=intent.action == "correct")
         whole = intent.action == "forget" and len(meant) == len(known)
-        sites = self._sites(request, whole, progress)
+        many = intent.action == "forget" and not whole and one_of_many(others)
+        many = many and set(possible) <= set(request.unknown.relations)
+        sites = self._sites(request, whole, many, progress)
+        many = many and "subject" in sites
         own = request.retain.about([subject])
         data = {
             "model": self.base.name,
@@ -106,9 +128,7 @@ class Surgeon:
                 "held back": len(request.evaluate),
             },
             "sites": sites,
-            "settings": self._settings(),
-            "stronger": _STRONGER,
-            "gentler": _GENTLER if self._name != CAPITALS else _GENTLER[1:],
+            **self._settings(many),
             "limits": self.limits,
             "checks": CHECKS,
             "seed": self.seed,
@@ -168,14 +188,19 @@ class Surgeon:
         extra = {k: v for k, v in one.fact.extra.items() if k != "answer"}
         return replace(one, fact=replace(one.fact, foil=right, extra=extra))
 
-    def _sites(self, request: Request, whole: bool, progress: Progress) -> dict[SiteName, str]:
+    def _sites(
+        self, request: Request, whole: bool, many: bool, progress: Progress
+    ) -> dict[SiteName, str]:
         """Choose where to edit: all of a subject where it is looked up, one thing where it is said.
 
         At the subject's tokens nothing is asked yet, so what is lost there is lost for every
-        question about it.
+        question about it. One thing of many goes at both.
         """
         found = self._traced(progress)
-        wanted = needed_sites(self.base, request) if whole else ("answer",)
+        if whole:
+            wanted = needed_sites(self.base, request)
+        else:
+            wanted = ("subject", "answer") if many else ("answer",)
         return {site: found[site] for site in wanted if site in found} or found
 
     def _traced(self, progress: Progress) -> dict[SiteName, str]:
@@ -199,10 +224,17 @@ class Surgeon:
             return "repair"
         return CAPITALS
 
-    def _settings(self) -> dict[str, bool | int | float | str]:
-        """Return the settings of the first try: a small buffer, for most repairs need no more."""
-        own = suggested_settings(self._name)
-        return {k: v for k, v in own.items() if v is not None} or dict(_QUICK)
+    def _settings(self, many: bool) -> dict[str, Any]:
+        """Return the settings of the first try, and what is tried next.
+
+        The first buffer is a small one, for a few repairs need no more.
+        """
+        own = {k: v for k, v in suggested_settings(self._name).items() if v is not None}
+        if many:
+            steps = (_MANY, _MANY_STRONGER, _MANY_GENTLER)
+        else:
+            steps = (own, _STRONGER, _GENTLER[1:]) if own else (_QUICK, _STRONGER, _GENTLER)
+        return dict(zip(("settings", "stronger", "gentler"), steps, strict=True))
 
 
 def _listed(names: Sequence[str], joint: str = "and") -> str:
