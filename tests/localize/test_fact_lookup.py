@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,12 @@ from tests.conftest import CONFIGS, make_tokenizer
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet
 from workbench.facts.prompts import tokenize
-from workbench.localize.fact_lookup import _put_last, _Reader, fact_lookup
+from workbench.localize.fact_lookup import (
+    _put_last,
+    _Reader,
+    fact_lookup,
+    fact_lookup_localization,
+)
 from workbench.localize.gradients import run
 from workbench.models.model import Model
 
@@ -123,6 +129,27 @@ def test_one_relation_at_a_time(planted):
     other = FactSet((Fact("01", "01", "y", relation="other"), Fact("00", "00", "y", relation="b")))
     with pytest.raises(WorkbenchError, match="one relation"):
         fact_lookup(planted, facts() + other)
+
+
+def test_relations_are_probed_one_by_one_and_their_facts_pooled(planted):
+    """Half of the subjects in a second relation, and a third relation that cannot be probed."""
+    again = FactSet(tuple(replace(f, relation="again") for f in facts()[32:]))
+    whole = FactSet(tuple(f for f in facts() if f.key not in {g.key for g in again}))
+    alone = FactSet((replace(whole[0], relation="lonely"),))
+    whole = whole.where(lambda f: f.key != alone[0].key)
+    found = fact_lookup_localization(planted, whole + again + alone)
+    parts = [fact_lookup_localization(planted, part) for part in (whole, again)]
+    assert list(found.config["relations"]) == [whole.relations[0], "again"]
+    assert list(found.config["not_probed"]) == ["lonely"]
+    assert alone[0].prompt in found.left_out
+    for relation, part in zip(found.config["relations"].values(), parts, strict=True):
+        assert relation["accuracy"] == part.config["accuracy"]
+    low, high = sorted(part.table.set_index("layer")["score"][1] for part in parts)
+    assert low - 1e-6 <= found.table.set_index("layer")["score"][1] <= high + 1e-6
+    assert str(found.choose(k=1)) == "mlp.1"
+    with pytest.raises(WorkbenchError, match="at least two answers"):
+        few = alone + FactSet((replace(whole[1], relation="lonelier"),))
+        fact_lookup_localization(planted, few)
 
 
 def test_what_no_probe_reads_is_said(planted):

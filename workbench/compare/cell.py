@@ -110,7 +110,10 @@ def run_cell(
         return {"status": "done", "scores": card.to_json()["scores"]}
     facts = to_trace(bench.base, study.request, bench.request.forget, progress=progress)
     chosen = place(
-        name.place, bench.base, facts, bench.parameters, seed=name.seed, progress=progress
+        *(name.place, bench.base, facts, bench.parameters),
+        others=bench.request.retain,
+        seed=name.seed,
+        progress=progress,
     )
     found = _search(study, name, chosen, progress)
     taken = found.tried[found.index]

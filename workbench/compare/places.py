@@ -8,11 +8,13 @@ All places have the same number of parameters, so that what differs is where the
 from __future__ import annotations
 
 import inspect
+import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from workbench.errors import WorkbenchError, unknown_name
-from workbench.facts.fact import FactSet
+from workbench.facts.fact import Fact, FactSet
 from workbench.localize.controls import all_mlps, everything, random_components
 from workbench.localize.localization import Localization
 from workbench.localize.registry import LOCALIZERS, localize
@@ -23,8 +25,11 @@ from workbench.recent import remember
 
 MLPS = "_mlps"
 CONTROLS = ("random", "random_mlps", "all_mlps", "everything")
+_BY_MANY = ("fact_lookup",)  # probes, which have to be trained on other subjects
 _KEPT: dict[tuple[str, ...], Localization] = {}  # every method asks for the same ones
 _MOST_KEPT = 64
+_OTHERS = 128  # facts of each relation that probes are trained on besides
+_NOTHING = FactSet()
 
 
 def place_names() -> tuple[str, ...]:
@@ -73,6 +78,7 @@ def place(
     facts: FactSet,
     parameters: int,
     *,
+    others: FactSet = _NOTHING,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> ComponentSet:
@@ -83,6 +89,7 @@ def place(
         model: the model.
         facts: the facts to localize, in the form to trace them.
         parameters: the budget.
+        others: facts about other subjects, for what can only be found with many.
         seed: of random places, and of what a localizer draws.
         progress: where to report.
 
@@ -103,6 +110,8 @@ def place(
     if localizer not in LOCALIZERS:
         return ComponentSet.parse(name)
     settings = _seeded(localizer, seed)
+    if localizer in _BY_MANY:
+        facts = facts + _drawn(others, facts.relations, seed)
     found = remember(
         _KEPT,
         (localizer, repr(settings), model.fingerprint, facts.fingerprint),
@@ -111,6 +120,15 @@ def place(
     )
     attention = "attn" if "attn" in found.kinds else "head"  # a layer's heads count together
     return found.choose(parameters=parameters, kinds=("mlp",) if mlps_only else ("mlp", attention))
+
+
+def _drawn(facts: FactSet, relations: Sequence[str], seed: int) -> FactSet:
+    """Draw some facts of each relation."""
+    out: list[Fact] = []
+    for relation in relations:
+        own = [f for f in facts if f.relation == relation]
+        out += random.Random(seed).sample(own, min(len(own), _OTHERS))
+    return FactSet(tuple(out))
 
 
 def _seeded(localizer: str, seed: int) -> dict[str, Any]:

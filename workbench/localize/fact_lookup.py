@@ -75,11 +75,43 @@ class FactLookup:
 def fact_lookup_localization(
     model: Model, facts: FactSet, *, seed: int = 0, progress: Progress = SILENT
 ) -> Localization:
-    """Return `fact_lookup(...).localization`, with the accuracies in its config."""
-    return fact_lookup(model, facts, seed=seed, progress=progress).localization
+    """Score the MLPs by the facts of every relation that can be probed.
+
+    Each relation is probed by itself (`fact_lookup`); its facts then count like any other's. The
+    config holds the accuracies of each, and why a relation could not be probed.
+
+    Args:
+        model: the model.
+        facts: of some relations, many subjects each, answers repeating among them.
+        seed: seed of the split into training and test subjects.
+        progress: where to report.
+
+    Raises:
+        WorkbenchError: no relation can be probed; with the first reason.
+    """
+    if len(facts.relations) < 2:
+        return fact_lookup(model, facts, seed=seed, progress=progress).localization
+    found: dict[str, _Found] = {}
+    why: dict[str, str] = {}
+    for relation in facts.relations:
+        own = facts.where(lambda f, r=relation: f.relation == r)
+        try:
+            found[relation] = _look_up(model, own, seed, progress)
+        except WorkbenchError as error:
+            why[relation] = str(error)
+    if not found:
+        raise WorkbenchError(next(iter(why.values())))
+    config = {
+        **_made_of(model, facts, seed),
+        "relations": {relation: one.numbers for relation, one in found.items()},
+        "not_probed": why,
+    }
+    left_out = [prompt for one in found.values() for prompt in one.left_out]
+    left_out += [f.prompt for f in facts if f.relation in why]
+    effects = [effect for one in found.values() for effect in one.effects]
+    return _localized(model, effects, left_out, config)
 
 
-@torch.no_grad()
 def fact_lookup(
     model: Model, facts: FactSet, *, seed: int = 0, progress: Progress = SILENT
 ) -> FactLookup:
@@ -95,26 +127,72 @@ def fact_lookup(
         WorkbenchError: no fact is known, several relations, fewer than two answers with four
             subjects each, or answers that no probe can read.
     """
+    found = _look_up(model, facts, seed, progress)
+    config = {**_made_of(model, facts, seed), **found.numbers}
+    return FactLookup(
+        found.reading.accuracy,
+        found.reading.attn_ablated,
+        found.reading.mlp_ablated,
+        found.reading.read,
+        found.chance,
+        found.layers,
+        _localized(model, found.effects, found.left_out, config),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What the probes of one relation say."""
+
+    reading: _Reading
+    chance: float
+    layers: tuple[int, ...]
+    effects: list[FactEffects]
+    left_out: list[str]
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Everything but the effects, in JSON types."""
+        kept = ("accuracy", "attn_ablated", "mlp_ablated")
+        return {
+            "chance": self.chance,
+            "layers": list(self.layers),
+            "read": self.reading.read,
+            **{name: list(getattr(self.reading, name)) for name in kept},
+        }
+
+
+@torch.no_grad()
+def _look_up(model: Model, facts: FactSet, seed: int, progress: Progress) -> _Found:
     known = split_known(model, facts, progress=progress)
     prompts, rare = _frequent(model, known.require())
     probes = _Probes([p.fact.target for p in prompts], [p.fact.subject for p in prompts], seed)
     reading = _probe_all(model, prompts, probes, progress)
-    accuracy, read = reading.accuracy, reading.read
-    lookup = _lookup_layers(reading, probes.chance)
-    config = _config(model, facts, seed, probes.chance, lookup, reading)
-    left_out = [*(f.prompt for f in known.unknown), *rare]
-    effects = _effects(prompts, reading, probes.chance, model.n_layers)
-    where = summarise("fact_lookup", effects, model.structure, left_out=left_out, config=config)
-    here = where.table["role"] == "last subject"  # nothing was ablated elsewhere
-    return FactLookup(
-        accuracy,
-        reading.attn_ablated,
-        reading.mlp_ablated,
-        read,
+    return _Found(
+        reading,
         probes.chance,
-        lookup,
-        replace(where, table=where.table[here].reset_index(drop=True)),
+        _lookup_layers(reading, probes.chance),
+        _effects(prompts, reading, probes.chance, model.n_layers),
+        [*(f.prompt for f in known.unknown), *rare],
     )
+
+
+def _made_of(model: Model, facts: FactSet, seed: int) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "model": model.name,
+        "model_fingerprint": model.fingerprint,
+        "facts_fingerprint": facts.fingerprint,
+    }
+
+
+def _localized(
+    model: Model, effects: list[FactEffects], left_out: list[str], config: dict[str, Any]
+) -> Localization:
+    """Summarise the effects at the one place where something was ablated."""
+    where = summarise("fact_lookup", effects, model.structure, left_out=left_out, config=config)
+    here = where.table["role"] == "last subject"
+    return replace(where, table=where.table[here].reset_index(drop=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,22 +254,6 @@ def _lookup_layers(reading: _Reading, chance: float) -> tuple[int, ...]:
         if gathered and reading.mlp_ablated[k] < need:
             out.append(k)
     return tuple(out)
-
-
-def _config(
-    model: Model, facts: FactSet, seed: int, chance: float, layers: Sequence[int], reading: _Reading
-) -> dict[str, Any]:
-    kept = ("accuracy", "attn_ablated", "mlp_ablated")
-    return {
-        "seed": seed,
-        "chance": chance,
-        "layers": list(layers),
-        "read": reading.read,
-        **{name: list(getattr(reading, name)) for name in kept},
-        "model": model.name,
-        "model_fingerprint": model.fingerprint,
-        "facts_fingerprint": facts.fingerprint,
-    }
 
 
 def _frequent(model: Model, facts: FactSet) -> tuple[list[Prompt], list[str]]:
