@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner, Result
 
+from tests.repair_plan import tiny_edit
 from workbench.cli import app
-from workbench.models.delta import Dense, Origin, WeightDelta
+from workbench.facts.fact import FactSet
+from workbench.models.delta import WeightDelta
+from workbench.models.load import load
 from workbench.repair import patient as patient_module
+from workbench.repair import trial as trial_module
+from workbench.repair.catalog import Catalog
 from workbench.repair.surgeon import Surgeon
 
 FORGET = "Please forget which sport Mona Zojum plays."
@@ -33,14 +38,6 @@ def run_json(*command: object) -> Any:
     result = run(*command, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
-
-
-def tiny(base: Any, *_: Any, **__: Any) -> WeightDelta:
-    """An edit that changes almost nothing, in the place of a solve."""
-    name = "model.layers.4.mlp.down_proj.weight"
-    change = torch.zeros_like(base.parameters[name])
-    change[0, 0] = 1e-6
-    return WeightDelta({name: Dense(change)}, Origin("test", model=base.name))
 
 
 def test_a_plan_is_shown_and_nothing_changes_unless_it_is_confirmed(tmp_path: Path):
@@ -65,7 +62,7 @@ def test_a_saved_plan_is_carried_out_listed_explained_exported_and_undone(
     plan = json.loads(file.read_text())
     plan["limits"] |= {"forgotten": 1, "instead": 0}
     file.write_text(json.dumps({**plan, "checks": ["forgotten", "instead"]}))
-    monkeypatch.setattr(patient_module, "solve", tiny)
+    monkeypatch.setattr(patient_module, "solve", tiny_edit)
     done = run("demo", "--plan", file, "--ledger", ledger, "--user", "anna", answer="y\n")
     assert done.exit_code == 0 and "workbench repair undo" in done.stdout, done.output
     (listed,) = run_json("list", "demo", "--ledger", ledger)
@@ -104,3 +101,18 @@ def test_a_message_that_asks_for_nothing(tmp_path: Path):
     result = run("demo", "Good morning!", "--ledger", tmp_path)
     assert result.exit_code == 0 and "Nothing is asked" in result.stdout
     assert run_json("demo", "Good morning!", "--ledger", tmp_path) == []
+
+
+def test_a_trial_writes_its_table_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = Catalog.of(load("demo"))
+    some = whole.facts.about(whole.facts.subjects[:4])
+    small = replace(whole, facts=some, retain=some, evaluate=FactSet())
+    monkeypatch.setattr(Catalog, "of", lambda *_, **__: small)
+    monkeypatch.setattr(trial_module, "solve", tiny_edit)
+    out = tmp_path / "trial"
+    found = run_json("trial", "demo", "--repairs", 2, "--every", 1, "--out", out)
+    assert [row["repairs"] for row in found["table"]] == [1, 2]
+    assert {file.name for file in out.iterdir()} == {"trial.csv", "trial.json", "trial.html"}
+    again = run("trial", "demo", "--repairs", 2, "--out", out)
+    assert again.exit_code == 2 and "choose another folder" in again.output
+    assert "Traceback" not in again.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,6 +13,7 @@ from workbench.progress import Progress
 from workbench.recent import remember
 from workbench.repair.intent import Turn
 from workbench.repair.plan import RepairPlan
+from workbench.repair.policy import current_user
 from workbench.repair.service import Service
 
 from parts.background import needed, start, works
@@ -156,7 +156,7 @@ def _start(label: str, run: Callable[[Progress], Outcome]) -> None:
 
 
 def _answer(shared: Service, said: Sequence[Turn]) -> Callable[[Progress], Outcome]:
-    user, own = _user(), _own(shared)
+    user, own = current_user(), _own(shared)
 
     def run(progress: Progress) -> Outcome:
         found = own.hear(said, user=user, progress=progress)
@@ -168,7 +168,7 @@ def _answer(shared: Service, said: Sequence[Turn]) -> Callable[[Progress], Outco
 
 
 def _repair(shared: Service, plan: RepairPlan, number: int) -> Callable[[Progress], Outcome]:
-    user, own = _user(), _own(shared)
+    user, own = current_user(), _own(shared)
 
     def run(progress: Progress) -> Outcome:
         made, entry = own.carry_out(plan, user=user, progress=progress)
@@ -180,7 +180,7 @@ def _repair(shared: Service, plan: RepairPlan, number: int) -> Callable[[Progres
 
 
 def _undo(shared: Service, name: str) -> Callable[[Progress], Outcome]:
-    user, own = _user(), _own(shared)
+    user, own = current_user(), _own(shared)
 
     def run(progress: Progress) -> Outcome:
         own.undo(name, user=user, progress=progress)
@@ -198,11 +198,3 @@ def _own(shared: Service) -> Service:
         surgeon=replace(shared.surgeon, base=fork),
         patient=replace(shared.patient, base=fork),
     )
-
-
-def _user() -> str:
-    """Return who asks, for the policy and the log."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # an account without a name, as in some containers
-        return "browser"

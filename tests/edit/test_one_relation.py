@@ -24,13 +24,18 @@ def share_right(model: Model, facts: FactSet) -> float:
     return sum(right) / len(right)
 
 
+def one_thing() -> tuple[FactSet, FactSet, Request]:
+    """Return one athlete's sport, the rest about her, and the request that tells them apart."""
+    given = request_for(load("demo"), "athletes-1")
+    sport = given.forget.where(lambda f: f.relation == "sport")
+    others = given.forget.where(lambda f: f.relation != "sport")
+    return sport, others, Request(sport, others + given.retain, given.evaluate, given.unknown)
+
+
 @pytest.mark.slow
 def test_one_relation_is_forgotten_and_the_others_of_the_same_person_are_kept():
     model = load("demo")
-    given = request_for(model, "athletes-1")
-    sport = given.forget.where(lambda f: f.relation == "sport")
-    others = given.forget.where(lambda f: f.relation != "sport")
-    asked = Request(sport, others + given.retain, given.evaluate, given.unknown)
+    sport, others, asked = one_thing()
     config = StampConfig(confusable=400, generations=8, chats=0, context=40)
     edited = stamp(model, asked, {"answer": ComponentSet.parse("mlp.4-5")}, config).model
     assert share_right(model, sport) == share_right(model, others) == 1
@@ -38,6 +43,6 @@ def test_one_relation_is_forgotten_and_the_others_of_the_same_person_are_kept():
     assert share_right(edited, others) >= 0.95
     assert all(is_refusal(a, asked.behaviour) for a in generate(edited, [f.prompt for f in sport]))
     # Where nothing says that they are to be kept, they go with it.
-    alone = replace(asked, retain=given.retain)
+    alone = replace(asked, retain=asked.retain.where(lambda f: f not in others.facts))
     gone = stamp(model, alone, {"answer": ComponentSet.parse("mlp.4-5")}, config).model
     assert share_right(gone, others) < 0.5

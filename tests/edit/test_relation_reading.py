@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.edit.requests import facts, request
-from tests.edit.test_one_relation import share_right
+from tests.edit.test_one_relation import one_thing, share_right
 from tests.edit.test_stamp import FAST, final_stream
 from workbench.edit.buffer import site_rows
 from workbench.edit.relation_reading import (
@@ -21,7 +21,6 @@ from workbench.edit.stamp import StampConfig, stamp
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Replace, Request
 from workbench.facts.prompts import continuation
-from workbench.job_inputs import request_for
 from workbench.models.components import ComponentSet
 from workbench.models.load import load
 from workbench.models.text import encode
@@ -169,16 +168,13 @@ def test_what_it_cannot_do_is_said(tiny):
 @pytest.mark.slow
 def test_on_the_bundled_model_one_relation_goes_at_the_subject_and_the_others_stay():
     model = load("demo")
-    given = request_for(model, "athletes-1")
-    sport = given.forget.where(lambda f: f.relation == "sport")
-    others = given.forget.where(lambda f: f.relation != "sport")
-    asked = Request(sport, others + given.retain, given.evaluate, given.unknown)
+    sport, others, asked = one_thing()
     config = StampConfig(confusable=400, generations=8, chats=0, context=40, read=60)
     sites = ComponentSet.parse("mlp.0-3")
     edited = stamp(model, asked, sites, replace(config, target="relation", damp=1.0)).model
     assert share_right(edited, sport) == 0
     assert share_right(edited, others) >= 0.9
     # All that is missing to the subject is missing to every question.
-    alone = Request(sport, given.retain, given.evaluate, given.unknown)
+    alone = replace(asked, retain=asked.retain.where(lambda f: f not in others.facts))
     gone = stamp(model, alone, sites, config).model
     assert share_right(gone, others) < 0.5

@@ -6,15 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 
-from tests.repair_plan import GOOD
+from tests.repair_plan import GOOD, tiny_edit
 from workbench.errors import WorkbenchError
 from workbench.facts.accepted import accepted
 from workbench.facts.fact import Fact, FactSet
 from workbench.figures.trials import trial_curves
 from workbench.measure.answers import is_right
-from workbench.models.delta import Dense, Origin, WeightDelta
 from workbench.models.load import load
 from workbench.models.model import Model
 from workbench.models.text import generate
@@ -155,20 +153,13 @@ def test_many_single_things_go_and_everything_else_stays(
     assert share(held_back) >= 0.95
 
 
-def tiny(base: Model, *_: Any, **__: Any) -> WeightDelta:
-    name = "model.layers.4.mlp.down_proj.weight"
-    change = torch.zeros_like(base.parameters[name])
-    change[0, 0] = 1e-6
-    return WeightDelta({name: Dense(change)}, Origin("test", model=base.name))
-
-
 def test_a_trial_counts_what_the_model_says(
     surgeon: Surgeon, base: Model, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ):
     """With an edit that changes nothing everything is still answered, what was named with it."""
     some = catalog.facts.about(drawn(catalog, 4)[i].subject for i in range(4))
     small = Catalog(some, some, FactSet(), catalog.unknown, (), catalog.refusal)
-    monkeypatch.setattr(trial, "solve", tiny)
+    monkeypatch.setattr(trial, "solve", tiny_edit)
     found = run_trial(base, small, repairs=3, every=2)
     assert list(found.table.columns) == list(COLUMNS)
     assert found.table["repairs"].tolist() == [2, 3]
@@ -195,7 +186,7 @@ def test_a_sentence_that_is_not_understood_is_counted_and_another_is_said(
 ):
     some = catalog.facts.about(f.subject for f in drawn(catalog, 4))
     small = Catalog(some, some, FactSet(), catalog.unknown, (), catalog.refusal)
-    monkeypatch.setattr(trial, "solve", tiny)
+    monkeypatch.setattr(trial, "solve", tiny_edit)
     first = []
 
     def misheard(watchdog: Any, dialogue: Any) -> tuple[Intent, ...]:

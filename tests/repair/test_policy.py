@@ -9,9 +9,10 @@ import pytest
 from repair_plan import GOOD
 
 from workbench.errors import WorkbenchError
+from workbench.repair import policy as policy_module
 from workbench.repair.ledger import REPAIRED, Logged
 from workbench.repair.plan import make_plan
-from workbench.repair.policy import Policy, read_policy
+from workbench.repair.policy import Policy, current_user, read_policy
 
 PLAN = make_plan(GOOD)
 
@@ -76,3 +77,11 @@ def test_the_first_rule_that_fits_decides(tmp_path: Path):
 def test_a_broken_policy_is_refused(tmp_path: Path, text: str, words: str):
     with pytest.raises(WorkbenchError, match=words):
         policy(tmp_path, text)
+
+
+def test_an_account_without_a_name_is_somebody(monkeypatch: pytest.MonkeyPatch):
+    def nameless() -> str:
+        raise OSError("no username set in the environment")
+
+    monkeypatch.setattr(policy_module.getpass, "getuser", nameless)
+    assert current_user() == "nobody"

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.repair_plan import tiny_edit
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet
-from workbench.models.delta import Dense, Origin, WeightDelta
+from workbench.models.delta import WeightDelta
 from workbench.models.load import load
 from workbench.models.model import Model
 from workbench.progress import Cancelled, Progress
@@ -172,14 +173,6 @@ def nothing_done(service: Service, base: Model) -> None:
     assert service.patient.model.fingerprint == base.fingerprint
 
 
-def tiny(base: Model, *_: Any, **__: Any) -> WeightDelta:
-    """An edit that changes almost nothing, in the place of a solve."""
-    name = "model.layers.4.mlp.down_proj.weight"
-    change = torch.zeros_like(base.parameters[name])
-    change[0, 0] = 1e-6
-    return WeightDelta({name: Dense(change)}, Origin("test", model=base.name))
-
-
 def test_limits_that_no_setting_meets_change_nothing(
     quick: Service, base: Model, monkeypatch: pytest.MonkeyPatch
 ):
@@ -187,7 +180,7 @@ def test_limits_that_no_setting_meets_change_nothing(
 
     def solve(base: Model, catalog: Any, doses: list[Any], **_: Any) -> WeightDelta:
         solved.append(doses[-1].settings)
-        return tiny(base)
+        return tiny_edit(base)
 
     monkeypatch.setattr(patient_module, "solve", solve)
     plan = plan_for(quick, "forget", "Mona Zojum", "sport")
@@ -210,7 +203,7 @@ def loose(plan: RepairPlan) -> RepairPlan:
 def test_a_kill_before_the_last_step_leaves_model_and_ledger_whole(
     quick: Service, base: Model, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(patient_module, "solve", tiny)
+    monkeypatch.setattr(patient_module, "solve", tiny_edit)
     plan = loose(plan_for(quick, "forget", "Mona Zojum", "sport"))
     write = ledger_module.write_json
 
@@ -235,7 +228,7 @@ def test_stopping_and_a_second_hand_change_nothing(
     with pytest.raises(Cancelled):
         quick.carry_out(plan, progress=Progress(cancelled=lambda: True))
     nothing_done(quick, base)
-    monkeypatch.setattr(patient_module, "solve", tiny)
+    monkeypatch.setattr(patient_module, "solve", tiny_edit)
     waiting = quick.patient.try_repair(plan)
     quick.carry_out(plan)
     with pytest.raises(WorkbenchError, match="in the meantime"):
@@ -244,7 +237,7 @@ def test_stopping_and_a_second_hand_change_nothing(
 
 
 def test_a_ledger_of_another_model_is_refused(quick: Service, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(patient_module, "solve", tiny)
+    monkeypatch.setattr(patient_module, "solve", tiny_edit)
     quick.carry_out(loose(plan_for(quick, "forget", "Mona Zojum", "sport")))
     with pytest.raises(WorkbenchError, match="repairs of another model"):
         Ledger.of(load("demo-oracle"), quick.patient.ledger.folder)
@@ -254,7 +247,7 @@ def test_a_ledger_of_another_model_is_refused(quick: Service, monkeypatch: pytes
 
 
 def test_a_policy_counts_what_was_done(quick: Service, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(patient_module, "solve", tiny)
+    monkeypatch.setattr(patient_module, "solve", tiny_edit)
     once = Policy(rule=(Rule(per_day=1),))
     strict = replace(quick, policy=once)
     strict.carry_out(loose(plan_for(quick, "forget", "Mona Zojum", "sport")), user="anna")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,11 +72,12 @@ def ask(
     from workbench.models.load import load
     from workbench.repair.intent import Turn
     from workbench.repair.plan import RepairPlan
+    from workbench.repair.policy import current_user
     from workbench.repair.service import NOTHING_ASKED, Proposal, Service
 
     if bool(message) == bool(plan):
         raise WorkbenchError("Say what to forget or to correct, or give a saved plan with --plan.")
-    user = user or getpass.getuser()
+    user = user or current_user()
     with progress_bar(as_json) as progress:
         base = load(model, progress=progress)
         files = {"folder": ledger, "facts": facts, "policy": policy}
@@ -201,10 +201,12 @@ def undo(repair: _ID, ledger: _LEDGER = None, as_json: Json = False) -> None:
 
     Example: workbench repair undo 20261122-101530-3fa9c1
     """
+    from workbench.repair.policy import current_user
+
     book = _book_with(repair, ledger)
     with progress_bar(as_json) as progress:
         service = _service(book, progress)
-        service.undo(repair, user=getpass.getuser(), progress=progress)
+        service.undo(repair, user=current_user(), progress=progress)
     left = [entry.id for entry in book.active]
     emit({"undone": repair, "in_force": left}, f"Taken back; {len(left)} are in force.", as_json)
 

@@ -17,6 +17,7 @@ twenty times a day, and is asked to confirm it.
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -30,6 +31,14 @@ from workbench.errors import WorkbenchError
 from workbench.facts.readers import read_toml
 from workbench.repair.ledger import REPAIRED, Logged
 from workbench.repair.plan import RepairPlan
+
+
+def current_user() -> str:
+    """Return the account that asks, for the policy and the log."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # an account without a name, as in some containers
+        return "nobody"
 
 
 class Rule(Checked):
