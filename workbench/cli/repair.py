@@ -61,6 +61,9 @@ def ask(
     user: Annotated[str, typer.Option(help="Who asks, for the policy and the log.")] = "",
     policy: Annotated[Path | None, typer.Option(help="A policy file: who may ask what.")] = None,
     facts: Annotated[Path | None, typer.Option(help="A fact file about the model's world.")] = None,
+    watchdog: Annotated[
+        str, typer.Option(help="A chat model that reads the message, in place of the bundled one.")
+    ] = "",
     ledger: _LEDGER = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -80,8 +83,9 @@ def ask(
     user = user or current_user()
     with progress_bar(as_json) as progress:
         base = load(model, progress=progress)
+        hears = load(watchdog, progress=progress) if watchdog else None
         files = {"folder": ledger, "facts": facts, "policy": policy}
-        service = Service.open(base, **files, seed=seed, progress=progress)
+        service = Service.open(base, **files, hears=hears, seed=seed, progress=progress)
         if plan is not None:
             proposals: tuple[Proposal, ...] = (Proposal(RepairPlan.load(plan), confirm=True),)
         else:

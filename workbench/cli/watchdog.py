@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.console import Json, Seed, columns, emit, progress_bar
+from workbench.errors import WorkbenchError
 
 watchdog_app = typer.Typer(
     help="Who hears what a message asks to forget.\n\n"
@@ -15,6 +16,9 @@ watchdog_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+_MODEL = Annotated[
+    str, typer.Option("--model", help="A chat model to read in place of the bundled watchdog.")
+]
 _FILE = Annotated[
     Path | None, typer.Option("--file", help="A watchdog of your own; by default the bundled one.")
 ]
@@ -27,6 +31,7 @@ def watchdog_read(
         list[str] | None, typer.Option(help="What the user said before; may be given repeatedly.")
     ] = None,
     file: _FILE = None,
+    model: _MODEL = "",
     as_json: Json = False,
 ) -> None:
     """Say what a message asks to forget or to correct, if anything.
@@ -34,10 +39,10 @@ def watchdog_read(
     Example: workbench watchdog read "Forget that, please." --before "Where does Ada Brook live?"
     """
     from workbench.repair.intent import Turn
-    from workbench.repair.watchdog import Watchdog
 
     turns = [Turn("user", text) for text in (*(before or ()), message)]
-    found = Watchdog.load(file).read(turns)
+    with progress_bar(as_json) as progress:
+        found = _reader(file, model, progress).read(turns)
     lines = [f"{intent} ({intent.confidence:.2f})" for intent in found]
     emit([i.to_json() for i in found], "\n".join(lines or ["Nothing is asked for."]), as_json)
 
@@ -70,6 +75,7 @@ def watchdog_train(
 @watchdog_app.command("test")
 def watchdog_test(
     file: _FILE = None,
+    model: _MODEL = "",
     count: Annotated[int, typer.Option(min=1, help="Messages to make up.")] = 3000,
     seed: Seed = 0,
     as_json: Json = False,
@@ -78,11 +84,10 @@ def watchdog_test(
 
     Example: workbench watchdog test --count 1000
     """
-    from workbench.repair.watchdog import Watchdog
     from workbench.repair.watchdog_training import examine
 
     with progress_bar(as_json) as progress:
-        report = examine(Watchdog.load(file), count, seed=seed, progress=progress)
+        report = examine(_reader(file, model, progress), count, seed=seed, progress=progress)
     rows = [
         (words, f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]", f"n = {found.n}")
         for words, found in (
@@ -92,3 +97,14 @@ def watchdog_test(
         )
     ]
     emit(report.to_json(), columns(rows), as_json)
+
+
+def _reader(file: Path | None, model: str, progress: Any) -> Any:
+    """Return who is to read: a watchdog from a file, the bundled one, or a chat model."""
+    from workbench.models.load import load
+    from workbench.repair.chat_watchdog import ChatWatchdog
+    from workbench.repair.watchdog import Watchdog
+
+    if model and file:
+        raise WorkbenchError("Give a watchdog's file or a chat model, not both.")
+    return ChatWatchdog(load(model, progress=progress)) if model else Watchdog.load(file)

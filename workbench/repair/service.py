@@ -14,6 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.model import Model
 from workbench.progress import SILENT, Cancelled, Progress
 from workbench.repair.catalog import Catalog
+from workbench.repair.chat_watchdog import ChatWatchdog, Hears
 from workbench.repair.intent import Turn
 from workbench.repair.ledger import REPAIRED, UNDONE, Entry, Ledger
 from workbench.repair.patient import Patient, Repair
@@ -52,7 +53,7 @@ class Service:
         policy: who may ask for what.
     """
 
-    watchdog: Watchdog
+    watchdog: Hears
     surgeon: Surgeon
     patient: Patient
     policy: Policy = field(default_factory=Policy)
@@ -64,6 +65,7 @@ class Service:
         folder: Path | None = None,
         facts: Path | None = None,
         policy: Path | None = None,
+        hears: Model | None = None,
         seed: int = 0,
         progress: Progress = SILENT,
     ) -> Service:
@@ -74,17 +76,20 @@ class Service:
             folder: its ledger; by default one in the user's cache.
             facts: a fact file about its world; by default what the workbench knows of it.
             policy: a policy file.
+            hears: a chat model that reads what is asked for, in place of the bundled watchdog.
             seed: of every draw.
             progress: where to report.
 
         Raises:
-            WorkbenchError: a file is wrong, or the ledger belongs to another model.
+            WorkbenchError: a file is wrong, the ledger belongs to another model, or `hears` is no
+                chat model.
         """
         rules = read_policy(policy)
         ledger = Ledger.of(base, folder)
         catalog = Catalog.of(base, facts, seed=seed, progress=progress)
         surgeon = Surgeon(base, catalog, seed=seed)
-        return Service(Watchdog.load(), surgeon, Patient(base, catalog, ledger), rules)
+        watchdog = ChatWatchdog(hears) if hears is not None else Watchdog.load()
+        return Service(watchdog, surgeon, Patient(base, catalog, ledger), rules)
 
     def hear(
         self, dialogue: Sequence[Turn], *, user: str = "", progress: Progress = SILENT

@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from workbench.errors import WorkbenchError
 from workbench.measure.statistics import Score, score
 from workbench.progress import SILENT, Progress
+from workbench.repair.chat_watchdog import Hears
 from workbench.repair.intent import Turn
 from workbench.repair.labelling import LABELS, Net, NetConfig, encoded
 from workbench.repair.message import Message
@@ -160,7 +161,7 @@ class WatchdogReport:
 
 
 def examine(
-    watchdog: Watchdog,
+    watchdog: Hears,
     count: int = 3000,
     *,
     seed: int = 0,
