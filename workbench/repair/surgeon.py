@@ -36,14 +36,14 @@ _QUICK = {"confusable": 400, "named": 200, "context": 40, "generations": 8, "cha
 _CAREFUL = {"confusable": 1500, "named": 400, "context": 100, "generations": 32}
 _GENTLER = (_CAREFUL, {"confusable_weight": 10.0}, {"confusable_weight": 30.0})
 _MANY = {
-    **{"confusable": 6000, "named": 800, "context": 100, "generations": 32, "chats": 0},
-    **{"subject.target": "relation", "subject.confusable_weight": 2.0},
-    **{"answer.confusable_weight": 20.0, "answer.weight": 30.0},
+    **{"confusable": 9000, "named": 1200, "context": 100, "generations": 32, "chats": 0},
+    **{"subject.target": "relation", "subject.spare": 8.0, "subject.confusable_weight": 3.0},
+    **{"answer.confusable": 4000, "answer.confusable_weight": 40.0, "answer.weight": 50.0},
 }
-_MANY_STRONGER = ({"answer.weight": 100.0}, {"subject.damp": 2.0}, {"answer.weight": 300.0})
+_MANY_STRONGER = ({"answer.weight": 150.0}, {"subject.damp": 2.0}, {"answer.weight": 500.0})
 _MANY_GENTLER = (
-    {"subject.spare": 8.0, "answer.confusable_weight": 40.0},
-    {"subject.confusable_weight": 5.0, "subject.spare": 15.0},
+    {"subject.spare": 15.0, "answer.confusable_weight": 60.0},
+    {"subject.confusable_weight": 6.0, "subject.spare": 30.0},
 )
 
 
