@@ -14,13 +14,9 @@ from tests.conftest import CONFIGS, make_tokenizer
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet
 from workbench.facts.prompts import tokenize
-from workbench.localize.fact_lookup import (
-    _put_last,
-    _Reader,
-    fact_lookup,
-    fact_lookup_localization,
-)
+from workbench.localize.fact_lookup import fact_lookup, fact_lookup_localization
 from workbench.localize.gradients import run
+from workbench.localize.lookup_probes import Reader, put_last
 from workbench.models.model import Model
 
 ONES = set("0257")  # digits whose bit is set
@@ -97,7 +93,7 @@ def test_ablation_puts_the_mean_at_the_last_position_only(family_model):
         for s in ("Ada Brook", "Carl Dorn", "Danielle Darrieux")
     ]
     with torch.no_grad():
-        reader = _Reader(family_model, prompts)
+        reader = Reader(family_model, prompts)
         name = "blocks.1.hook_mlp_out"
         embed = family_model.hf.get_input_embeddings()
         outputs, rows = [], []
@@ -114,7 +110,7 @@ def test_ablation_puts_the_mean_at_the_last_position_only(family_model):
                 family_model,
                 embed(short),
                 ["blocks.2.hook_resid_post"],
-                replace={name: _put_last(mean)},
+                replace={name: put_last(mean)},
             )[1]["blocks.2.hook_resid_post"]
             torch.testing.assert_close(streams[2][i], out[0, -1], rtol=1e-3, atol=1e-3)
 

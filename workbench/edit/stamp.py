@@ -12,9 +12,10 @@ the edits below it:
     C    second moment of the keys to leave alone, streamed over the retain buffer (`buffer`)
     Delta = argmin  w |Delta X_f - strength D|^2 + |Delta X_r|^2 + lambda m |Delta|^2   (`solvers`)
 
-No gradient and no training step; one pass of activations through all layers together. `rank` is
-STAMP-LR. It removes what these prompts recall through these components; whether the fact can be
-recalled otherwise is for measures and attacks to say.
+No training step; one pass of activations through all layers together (the target `relation` reads
+gradients besides, once for a model). `rank` is STAMP-LR. It removes what these prompts recall
+through these components; whether the fact can be recalled otherwise is for measures and attacks to
+say.
 
 Source: RePAIR, Rachapudi et al. 2026 (arXiv 2604.12820), the pseudoinverse update of MLP outputs
 towards refusal; the least-squares form with a retain moment is MEMIT's (Meng et al. 2023, arXiv
@@ -231,12 +232,7 @@ def _stage(
         )
         request = whole_subjects(request)
     task = build_task(
-        model,
-        request,
-        config.at,
-        target,
-        counterparts=config.counterparts,
-        tokens=config.tokens,
+        model, request, config.at, target, counterparts=config.counterparts, tokens=config.tokens
     )
     forget = Stream(model, task.forget, layers, label="forget activations", progress=progress)
     aim = Aim.of(

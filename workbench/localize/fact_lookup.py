@@ -24,13 +24,12 @@ can be read, which is not always what the model uses.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -38,13 +37,11 @@ from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet
 from workbench.facts.known import split_known
 from workbench.facts.prompts import Prompt, tokenize
-from workbench.localize.gradients import HOOKS, node_names, run
 from workbench.localize.localization import Cell, FactEffects, Localization, summarise
+from workbench.localize.lookup_probes import FOLDS, Ablated, Probes, Reader
 from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
 
-Ablated = Literal["attn", "mlp"]
-_FOLDS = 4
 _SURVIVES = 0.5  # share of (accuracy - chance) that must be left
 _OWN = 0.1  # share of it that the first MLP of a lookup must be worth alone
 
@@ -166,7 +163,7 @@ class _Found:
 def _look_up(model: Model, facts: FactSet, seed: int, progress: Progress) -> _Found:
     known = split_known(model, facts, progress=progress)
     prompts, rare = _frequent(model, known.require())
-    probes = _Probes([p.fact.target for p in prompts], [p.fact.subject for p in prompts], seed)
+    probes = Probes([p.fact.target for p in prompts], [p.fact.subject for p in prompts], seed)
     reading = _probe_all(model, prompts, probes, progress)
     return _Found(
         reading,
@@ -208,10 +205,10 @@ class _Reading:
 
 
 def _probe_all(
-    model: Model, prompts: Sequence[Prompt], probes: _Probes, progress: Progress
+    model: Model, prompts: Sequence[Prompt], probes: Probes, progress: Progress
 ) -> _Reading:
     """Probe every layer, then layer `read` under every ablation."""
-    reader = _Reader(model, prompts)
+    reader = Reader(model, prompts)
     layers = range(model.n_layers)
     streams = reader.streams({})
     plain = [probes.correct(s) for s in progress.track(streams, "probing each layer")]
@@ -265,84 +262,14 @@ def _frequent(model: Model, facts: FactSet) -> tuple[list[Prompt], list[str]]:
         )
     subjects = {(f.target, f.subject) for f in facts}
     count = Counter(target for target, _ in subjects)
-    kept = [f for f in facts if count[f.target] >= _FOLDS]
+    kept = [f for f in facts if count[f.target] >= FOLDS]
     if len({f.target for f in kept}) < 2:
         raise WorkbenchError(
-            f"Fact lookup needs at least two answers with {_FOLDS} subjects each to train a probe; "
+            f"Fact lookup needs at least two answers with {FOLDS} subjects each to train a probe; "
             "give more facts of one relation whose answers repeat, such as a player's sport."
         )
-    rare = [f.prompt for f in facts if count[f.target] < _FOLDS]
+    rare = [f.prompt for f in facts if count[f.target] < FOLDS]
     return [tokenize(model, f) for f in kept], rare
-
-
-class _Probes:
-    """Cross-validated logistic regressions; no subject is in both training and test."""
-
-    def __init__(self, labels: Sequence[str], subjects: Sequence[str], seed: int) -> None:
-        from sklearn.model_selection import StratifiedGroupKFold
-
-        self.labels = np.array(labels)
-        self.chance = max(Counter(labels).values()) / len(labels)
-        folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-        self.folds = list(folds.split(np.zeros(len(labels)), self.labels, list(subjects)))
-
-    def correct(self, stream: Float[Tensor, "fact d_model"]) -> NDArray[np.float64]:
-        """Return 1 for each fact whose answer a probe trained on other subjects reads."""
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        x = stream.double().cpu().numpy()
-        right = np.zeros(len(self.labels))
-        for train, test in self.folds:
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
-            probe.fit(x[train], self.labels[train])
-            right[test] = probe.predict(x[test]) == self.labels[test]
-        return right
-
-
-class _Reader:
-    """Residual streams at the subjects' last tokens, with outputs ablated to their means."""
-
-    def __init__(self, model: Model, prompts: Sequence[Prompt]) -> None:
-        self.model = model
-        # What follows the subject cannot reach its last token.
-        ids = [p.ids[: p.last_subject + 1] for p in prompts]
-        self.n = len(ids)
-        self.batches = [
-            (same, torch.tensor([ids[i] for i in same], device=model.device))
-            for length in sorted({len(s) for s in ids})
-            for same in [[i for i, s in enumerate(ids) if len(s) == length]]
-        ]
-        outputs = self._read(node_names(model, ["attn", "mlp"]), {})
-        self.means = {name: values.mean(0) for name, values in outputs.items()}
-
-    def streams(self, ablate: Mapping[Ablated, range]) -> list[Float[Tensor, "fact d_model"]]:
-        """Return the stream behind every layer."""
-        names = node_names(self.model, ["resid"])
-        gone = [HOOKS[kind].format(i) for kind, span in ablate.items() for i in span]
-        states = self._read(names, {name: self.means[name] for name in gone})
-        return [states[name] for name in names]
-
-    def _read(self, names: Sequence[str], means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        embed = self.model.hf.get_input_embeddings()
-        changes = {name: _put_last(mean) for name, mean in means.items()}
-        out: dict[str, Tensor] = {}
-        for rows, ids in self.batches:
-            _, states = run(self.model, embed(ids), names, replace=changes)
-            for name, state in states.items():
-                last = state[:, -1]
-                out.setdefault(name, last.new_empty(self.n, last.shape[-1]))[rows] = last
-        return out
-
-
-def _put_last(mean: Float[Tensor, " d_model"]) -> Any:
-    def put(value: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        value = value.clone()
-        value[:, -1] = mean
-        return value
-
-    return put
 
 
 def _effects(
