@@ -37,8 +37,13 @@ FORTY = {
 COLUMNS = ("acc_f", "acc_r", "mcq_f", "recovered")
 
 
-def table_behind(line: str) -> dict[str, list[str]]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+TASKS = {"hazard": "harm", "misinformation": "misinformation", "personal data": "personal"}
+TASK_COLUMNS = ("acc_f", "acc_r", "rouge_l_f", "rouge_l_r", "perplexity")
+STUDIES = ROOT / "data/demo/studies"
+
+
+def table_behind(line: str, file: str = "README.md") -> dict[str, list[str]]:
+    text = (ROOT / file).read_text(encoding="utf-8")
     rows = text[text.index(line) :].split("\n\n")[1].splitlines()[2:]
     cells = [[c.strip() for c in row.strip("|").split("|")] for row in rows]
     return {first: rest for first, *rest in cells}
@@ -64,3 +69,32 @@ def test_the_tables_in_readme_are_those_of_the_studies(
             expected[3] += f" ({row['recovered_low']:.2f}-{row['recovered_high']:.2f})"
         assert [re.sub(r" by .*", "", c) for c in cells[:4]] == expected, label
         assert cells[4] in (f"{row['cpu_seconds']:.0f}", "-"), label
+
+
+def test_the_table_in_the_form_of_repairs_is_that_of_the_studies() -> None:
+    shown = table_behind("In the form of RePAIR's Table 2", "data/demo/studies/README.md")
+    text = (STUDIES / "README.md").read_text(encoding="utf-8")
+    tasks = [TASKS[name] for name in re.findall(r"\| ([a-z ]+): Acc_f", text)]
+    assert tasks
+    for n, task in enumerate(tasks):
+        found = pd.read_csv(STUDIES / f"repair-{task}" / "table.csv").set_index("method")
+        assert set(found.index) <= {label.lower().removesuffix(" directions") for label in shown}
+        for label, cells in shown.items():
+            own = cells[6 * n : 6 * n + 6]
+            name = label.lower().removesuffix(" directions")
+            if name not in found.index:
+                assert own == ["-"] * 6
+                continue
+            row = found.loc[name]
+            assert own[:5] == [f"{row[c]:.2f}" for c in TASK_COLUMNS], (task, label)
+            cost = row["cpu_seconds"]
+            assert own[5] == ("-" if pd.isna(cost) else f"{cost:.0f}"), (task, label)
+
+
+def test_the_repairs_curve_in_its_readme_is_that_of_its_file() -> None:
+    found = pd.read_csv(ROOT / "data/demo/repairs/trial.csv")
+    shown = table_behind("How many repairs", "data/demo/repairs/README.md")
+    assert [int(n) for n in shown] == found["repairs"].tolist() == list(range(10, 101, 10))
+    columns = ("forgotten", "beside", "held_back", "not_named")
+    for cells, row in zip(shown.values(), found.to_dict("records"), strict=True):
+        assert cells[:4] == [f"{row[c]:.3f}" for c in columns]

@@ -42,12 +42,13 @@ def write_trial(trial: Trial, folder: str | Path, *, model: Model, seed: int) ->
     picture = drawn(trial_curves(trial.table), script=True)
     words = (
         "Every point is one model: the base with that many repairs in force, solved for together. "
-        f"{len(trial.not_understood)} of {len(trial.sentences)} sentences were not understood."
+        f"Sentences said: {len(trial.sentences)}; not understood: {len(trial.not_understood)}."
     )
     with whole_folder(Path(folder)) as new:
         (new / "trial.csv").write_text(trial.table.to_csv(index=False), encoding="utf-8")
         (new / "trial.json").write_text(
             json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        text = page("Many repairs", [section("What many repairs leave", words, picture)])
+        title = f"How many repairs {model.name} takes"
+        text = page(title, [section(title, words, picture)])
         (new / "trial.html").write_text(text, encoding="utf-8")
