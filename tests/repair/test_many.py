@@ -23,7 +23,7 @@ from workbench.repair.plan import RepairPlan, make_plan
 from workbench.repair.solving import SEVERAL, Dose, one_of_many, solve
 from workbench.repair.surgeon import Surgeon
 from workbench.repair.trial import COLUMNS, run_trial
-from workbench.repair.trial_report import check_trial_folder, write_trial
+from workbench.trial_report import check_trial_folder, write_trial
 
 BOTH = {"subject": "mlp.0-3", "answer": "mlp.4-5"}
 READ = {"subject.target": "relation"}

@@ -244,7 +244,7 @@ def trial(
     from workbench.models.load import load
     from workbench.repair.catalog import Catalog
     from workbench.repair.trial import run_trial
-    from workbench.repair.trial_report import check_trial_folder, write_trial
+    from workbench.trial_report import check_trial_folder, write_trial
 
     check_trial_folder(out)
     with progress_bar(as_json) as progress:

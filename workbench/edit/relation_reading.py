@@ -22,7 +22,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -112,10 +111,6 @@ class Reading:
             )
         return Reading(moments, _by_subject(forget), _by_subject(own), spare, damp)
 
-    @cached_property
-    def _parts(self) -> dict[Any, Moment]:
-        return {}
-
     def noticed(
         self,
         change: Float[Tensor, "n d_model"],
@@ -129,21 +124,26 @@ class Reading:
             whose: the subject of each position, and which of its tokens it is.
             layer: the layer.
         """
-        out = torch.empty_like(change)
+        alike: dict[tuple[Any, ...], list[int]] = {}  # subjects with equal relations share a part
         for row, (subject, token) in enumerate(whose):
-            out[row] = self.part(subject, layer, token).to(change) @ change[row]
+            alike.setdefault((*self._relations(subject), token), []).append(row)
+        out = torch.empty_like(change)
+        for (*_, token), rows in alike.items():
+            part = self.part(whose[rows[0]][0], layer, token).to(change)
+            out[rows] = change[rows] @ part.T
         return out
 
     def part(self, subject: str, layer: int, token: int) -> Moment:
         """Return (G_r + spare G_other + damp I)^-1 G_r of a subject's token."""
+        forgotten, kept = self._relations(subject)
+        read = self._moment(forgotten, layer, token)
+        others = self._moment(kept, layer, token) if kept else torch.zeros_like(read)
+        return noticed_part(read, others, spare=self.spare, damp=self.damp)
+
+    def _relations(self, subject: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return a subject's relations to forget and those to keep."""
         forgotten = self.forgotten[subject]
-        kept = tuple(r for r in self.kept.get(subject, ()) if r not in forgotten)
-        key = (forgotten, kept, layer, token)
-        if key not in self._parts:
-            read = self._moment(forgotten, layer, token)
-            others = self._moment(kept, layer, token) if kept else torch.zeros_like(read)
-            self._parts[key] = noticed_part(read, others, spare=self.spare, damp=self.damp)
-        return self._parts[key]
+        return forgotten, tuple(r for r in self.kept.get(subject, ()) if r not in forgotten)
 
     def _moment(self, relations: Iterable[str], layer: int, token: int) -> Moment:
         return torch.stack([self.moments[r][layer, token] for r in relations]).sum(0)

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from workbench.errors import WorkbenchError
-from workbench.facts.accepted import accepted
 from workbench.facts.fact import Fact, FactSet
-from workbench.measure.answers import is_refusal, is_right
+from workbench.measure.answers import is_refusal
 from workbench.models.model import Model
 from workbench.models.text import generate
 from workbench.progress import SILENT, Progress
@@ -29,6 +28,7 @@ from workbench.repair.intent import Turn
 from workbench.repair.phrasings import Phrasings
 from workbench.repair.solving import Dose, solve
 from workbench.repair.surgeon import Surgeon
+from workbench.repair.verify import rightly
 from workbench.repair.watchdog import Watchdog
 
 COLUMNS = ("repairs", "forgotten", "refused", "beside", "held_back", "not_named", "cpu_seconds")
@@ -106,13 +106,12 @@ def run_trial(
 
 def _known(base: Model, facts: FactSet, progress: Progress) -> FactSet:
     """Return what the base answers rightly."""
-    right = _right(base, facts, progress)
+    right = rightly(facts, _asked(base, facts, progress))
     return FactSet(tuple(f for f, ok in zip(facts, right, strict=True) if ok))
 
 
-def _right(model: Model, facts: Sequence[Fact] | FactSet, progress: Progress) -> list[bool]:
-    answers = generate(model, [f.prompt for f in facts], progress=progress)
-    return [is_right(a, accepted(f)) for f, a in zip(facts, answers, strict=True)]
+def _asked(model: Model, facts: FactSet, progress: Progress) -> list[str]:
+    return generate(model, [f.prompt for f in facts], progress=progress)
 
 
 def _drawn(facts: FactSet, seed: int) -> Iterator[Fact]:
@@ -167,18 +166,18 @@ def _measured(
     named = {(f.subject, f.relation) for dose in doses for f in dose.plan.forget}
     subjects = {subject for subject, _ in named}
     held_back = {f.key for f in catalog.evaluate}
-    right = dict(zip((f.key for f in known), _right(model, known, progress), strict=True))
+    said = _asked(model, known, progress)
+    right = dict(zip((f.key for f in known), rightly(known, said), strict=True))
 
     def share(facts: Sequence[Fact]) -> float:
         return sum(right[f.key] for f in facts) / len(facts) if facts else float("nan")
 
-    gone = [f for f in known if (f.subject, f.relation) in named]
+    gone = {f: a for f, a in zip(known, said, strict=True) if (f.subject, f.relation) in named}
     rest = [f for f in known if (f.subject, f.relation) not in named]
-    refusals = generate(model, [f.prompt for f in gone])
     return {
         "repairs": len(doses),
-        "forgotten": share(gone),
-        "refused": sum(is_refusal(a, catalog.refusal) for a in refusals) / len(gone),
+        "forgotten": share(list(gone)),
+        "refused": sum(is_refusal(a, catalog.refusal) for a in gone.values()) / len(gone),
         "beside": share([f for f in rest if f.subject in subjects]),
         "held_back": share([f for f in rest if f.key in held_back and f.subject not in subjects]),
         "not_named": share(rest),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -192,8 +192,12 @@ def _still_there(model: Model, facts: FactSet, seed: int) -> float:
     if not facts:
         return 0.0
     asked = random.Random(seed).sample(list(facts), min(len(facts), _EARLIER))
-    answers = generate(model, [f.prompt for f in asked])
-    return sum(is_right(a, accepted(f)) for f, a in zip(asked, answers, strict=True)) / len(asked)
+    return sum(rightly(asked, generate(model, [f.prompt for f in asked]))) / len(asked)
+
+
+def rightly(facts: Iterable[Fact], answers: Iterable[str]) -> list[bool]:
+    """Return whether each fact's own prompt is answered rightly."""
+    return [is_right(a, accepted(f)) for f, a in zip(facts, answers, strict=True)]
 
 
 def _share(before: Scorecard, after: Scorecard, subject: str, *, beside: bool) -> float | None:
