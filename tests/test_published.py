@@ -37,7 +37,12 @@ FORTY = {
 COLUMNS = ("acc_f", "acc_r", "mcq_f", "recovered")
 
 
-TASKS = {"hazard": "harm", "misinformation": "misinformation", "personal data": "personal"}
+TASKS = {
+    "hazard": "harm",
+    "misinformation": "misinformation",
+    "personal data": "personal",
+    "one fact": "one-fact",
+}
 TASK_COLUMNS = ("acc_f", "acc_r", "rouge_l_f", "rouge_l_r", "perplexity")
 STUDIES = ROOT / "data/demo/studies"
 
@@ -89,6 +94,23 @@ def test_the_table_in_the_form_of_repairs_is_that_of_the_studies() -> None:
             assert own[:5] == [f"{row[c]:.2f}" for c in TASK_COLUMNS], (task, label)
             cost = row["cpu_seconds"]
             assert own[5] == ("-" if pd.isna(cost) else f"{cost:.0f}"), (task, label)
+
+
+def test_the_table_of_stamps_parts_is_that_of_the_study() -> None:
+    found = pd.read_csv(STUDIES / "repair-ablations" / "table.csv").dropna(subset=["cpu_seconds"])
+    shown = table_behind("What STAMP's parts do", "data/demo/studies/README.md")
+    columns = [*TASK_COLUMNS, "mcq_f"]
+    expected = sorted(
+        [*(f"{row[c]:.2f}" for c in columns), f"{row['cpu_seconds']:.0f}"]
+        for row in found.to_dict("records")
+    )
+    assert sorted(shown.values()) == expected
+    single = found[found["method"].str.startswith("rank") | found["place"].str.fullmatch(r"mlp.\d")]
+    assert len(single) == 7
+    for row in single.to_dict("records"):  # whose row it is stands in its name
+        number = row["method"].removeprefix("rank ").replace("stamp", row["place"][4:])
+        kind = "{} directions" if row["method"] != "stamp" else "MLP {} alone"
+        assert shown[kind.format(number)][1] == f"{row['acc_r']:.2f}"
 
 
 def test_the_repairs_curve_in_its_readme_is_that_of_its_file() -> None:

@@ -15,10 +15,10 @@ from typing import Any
 from workbench.edit.buffer import Site
 from workbench.edit.stamp import StampConfig
 from workbench.errors import WorkbenchError
-from workbench.facts.capitals import capital_wordings, capitals, invented_countries
+from workbench.facts.capitals import capital_wordings, invented_countries, known_capitals
 from workbench.facts.everyday import everyday_questions
 from workbench.facts.fact import FactSet, Refuse, Request
-from workbench.facts.known import known_wordings, split_known
+from workbench.facts.known import known_wordings
 from workbench.facts.readers import parse_json, read_text
 from workbench.facts.request_files import load_request, request_names
 from workbench.localize.corruption import Corruption, Noise
@@ -192,7 +192,7 @@ def capitals_request(
     Raises:
         WorkbenchError: the model has no chat form or knows fewer than three capitals.
     """
-    split = split_known(model, capitals(model, seed=seed), progress=progress)
+    split = known_capitals(model, seed=seed, progress=progress)
     known = list(split.known)
     if len(known) < 3:
         raise WorkbenchError(

@@ -16,10 +16,13 @@ from dataclasses import dataclass, replace
 from io import StringIO
 
 from workbench.facts.fact import Fact, FactSet
+from workbench.facts.known import Known, split_known
 from workbench.facts.prompts import chat
 from workbench.facts.readers import read_text
+from workbench.models.kept import kept
 from workbench.models.model import Model
 from workbench.models.paths import data_dir
+from workbench.progress import SILENT, Progress
 
 QUESTIONS = (
     "What is the capital of {c}?",
@@ -82,6 +85,25 @@ def capitals(model: Model, *, seed: int = 0) -> FactSet:
     """
     every = countries()
     return FactSet(tuple(_chat_fact(model, c, _choices(c, every, seed)) for c in every))
+
+
+def known_capitals(model: Model, *, seed: int = 0, progress: Progress = SILENT) -> Known:
+    """Return the capitals in the model's chat form, split by whether it knows them.
+
+    A model is asked once; what it knew is kept.
+
+    Raises:
+        WorkbenchError: the model has no chat template.
+    """
+    every = capitals(model, seed=seed)
+
+    def make() -> list[str]:
+        return list(split_known(model, every, progress=progress).known.subjects)
+
+    known = frozenset(kept(model, "capitals", [every.fingerprint], make))
+    return Known(
+        every.where(lambda f: f.subject in known), every.where(lambda f: f.subject not in known)
+    )
 
 
 def capital_statements(*, seed: int = 0) -> FactSet:

@@ -17,9 +17,8 @@ from pathlib import Path
 
 from workbench.edit.buffer import Form, forms_of
 from workbench.errors import WorkbenchError
-from workbench.facts.capitals import capitals, invented_countries
+from workbench.facts.capitals import capitals, invented_countries, known_capitals
 from workbench.facts.fact import Fact, FactSet, Refuse, Replace, Request
-from workbench.facts.known import split_known
 from workbench.facts.readers import read_facts
 from workbench.job_inputs import in_demo_world, neutral_texts
 from workbench.measure.answers import words
@@ -86,7 +85,7 @@ class Catalog:
         if in_demo_world(model, ""):
             return _demo(model)
         facts = capitals(model, seed=seed)
-        known = split_known(model, facts, progress=progress).known
+        known = known_capitals(model, seed=seed, progress=progress).known
         unknown, texts = invented_countries(model, seed=seed), neutral_texts(model, "capitals")
         return _halved(facts, known, unknown, texts, Refuse("I do not know."), seed)
 

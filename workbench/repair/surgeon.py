@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from workbench.checked import Scalar
 from workbench.edit.targets import needed_sites
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet, Request
@@ -35,6 +36,15 @@ _STRONGER = ({"weight": 100.0}, {"weight": 300.0}, {"weight": 300.0, "strength":
 _QUICK = {"confusable": 400, "named": 200, "context": 40, "generations": 8, "chats": 0}
 _CAREFUL = {"confusable": 1500, "named": 400, "context": 100, "generations": 32}
 _GENTLER = (_CAREFUL, {"confusable_weight": 10.0}, {"confusable_weight": 30.0})
+_CHAT: dict[str, Scalar] = {  # of a chat model; its few prompts weigh the more
+    **{"context": 20, "generations": 8, "answer.chats": 40},
+    **{"answer.confusable": 100, "answer.named": 100, "answer.confusable_weight": 100.0},
+}
+_CHAT_STRONGER = ({"answer.weight": 60.0}, {"answer.weight": 200.0, "answer.margin": 12.0})
+_CHAT_GENTLER = (
+    {"context": 40, "answer.confusable": 240, "answer.named": 120, "answer.chats": 200},
+    {"answer.confusable_weight": 300.0},
+)
 _MANY = {
     **{"confusable": 9000, "named": 1200, "context": 100, "generations": 32, "chats": 0},
     **{"subject.target": "relation", "subject.spare": 8.0, "subject.confusable_weight": 3.0},
@@ -100,7 +110,7 @@ class Surgeon:
             meant = (self._corrected(meant, intent),)
         target = FactSet(tuple(k.fact for k in meant))
         request = self.catalog.request(target, replaced=intent.action == "correct")
-        whole = intent.action == "forget" and len(meant) == len(known)
+        whole = intent.action == "forget" and len(meant) == len(known) > 1
         many = intent.action == "forget" and not whole and one_of_many(others)
         many = many and set(possible) <= set(request.unknown.relations)
         sites = self._sites(request, whole, many, progress)
@@ -232,8 +242,10 @@ class Surgeon:
         own = {k: v for k, v in suggested_settings(self._name).items() if v is not None}
         if many:
             steps = (_MANY, _MANY_STRONGER, _MANY_GENTLER)
+        elif own:
+            steps = ({**own, **_CHAT}, _CHAT_STRONGER, _CHAT_GENTLER)
         else:
-            steps = (own, _STRONGER, _GENTLER[1:]) if own else (_QUICK, _STRONGER, _GENTLER)
+            steps = (_QUICK, _STRONGER, _GENTLER)
         return dict(zip(("settings", "stronger", "gentler"), steps, strict=True))
 
 
