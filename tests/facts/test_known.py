@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import make_model
 
 from workbench.errors import WorkbenchError
-from workbench.facts.capitals import capital_wordings, countries
+from workbench.facts import capitals
+from workbench.facts.capitals import capital_wordings, countries, known_capitals
 from workbench.facts.fact import Fact, FactSet
-from workbench.facts.known import known_wordings, split_known
+from workbench.facts.known import Known, known_wordings, split_known
 from workbench.facts.prompts import chat, without_template
 from workbench.models.model import Model
 
@@ -65,3 +68,24 @@ def test_readers_see_what_the_user_says(tiny: Model) -> None:
     shown = without_template(chatty, [asked, f"{asked}She is", plain])
     assert list(shown.values()) == ["Who is Ada?", "Who is Ada? … She is", plain]
     assert without_template(tiny, [asked]) == {asked: asked}
+
+
+def test_a_model_is_asked_for_capitals_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    asked = []
+
+    def split(model: Model, facts: FactSet, **_: object) -> Known:
+        asked.append(facts)
+        return Known(facts.about(["France", "Japan"]), FactSet())
+
+    monkeypatch.setattr(capitals, "split_known", split)
+    for template, times in ((TEMPLATE, 1), (TEMPLATE, 1), (TEMPLATE + " ", 2)):
+        chatty = make_model("qwen2")
+        chatty.tokenizer.chat_template = template
+        found = known_capitals(chatty)
+        assert set(found.known.subjects) == {"France", "Japan"} and len(asked) == times
+        assert len(found.known) + len(found.unknown) == len(countries())
+    known_capitals(chatty, seed=1)
+    assert len(asked) == 3  # facts with other choices are others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -116,6 +117,19 @@ def test_one_of_many_is_planned_at_both_sites(surgeon: Surgeon, base: Model):
     assert many.stronger and many.gentler and many.stronger != few.stronger
     whole = surgeon.plan(Intent("forget", "Mona Zojum"), base, others=others)
     assert whole.sites == {"subject": "mlp.0-3"} and not whole.settings.get("subject.target")
+    dozens = surgeon.plan(intent, base, others=[dose(f"P{i}") for i in range(40)])
+    sizes = {k: v for k, v in dozens.settings.items() if dozens.settings[k] != many.settings[k]}
+    assert "confusable" in sizes and all(v > many.settings[k] for k, v in sizes.items())
+    assert many.gentler[-1] == sizes  # the larger buffer is tried in the end
+
+
+def test_all_that_is_known_goes_where_it_is_said_if_it_is_one_thing(
+    surgeon: Surgeon, base: Model, catalog: Catalog
+):
+    sports = replace(catalog, facts=catalog.facts.where(lambda f: f.relation == "sport"))
+    made = replace(surgeon, catalog=sports).plan(Intent("forget", "Mona Zojum"), base)
+    assert [f.relation for f in made.forget] == ["sport"]
+    assert made.sites == {"answer": "mlp.4-5"}
 
 
 @pytest.mark.slow

@@ -45,10 +45,18 @@ _CHAT_GENTLER = (
     {"context": 40, "answer.confusable": 240, "answer.named": 120, "answer.chats": 200},
     {"answer.confusable_weight": 300.0},
 )
-_MANY = {
-    **{"confusable": 9000, "named": 1200, "context": 100, "generations": 32, "chats": 0},
+_MANY: dict[str, Scalar] = {
+    **{"chats": 0, "answer.confusable_weight": 40.0, "answer.weight": 50.0},
     **{"subject.target": "relation", "subject.spare": 8.0, "subject.confusable_weight": 3.0},
-    **{"answer.confusable": 4000, "answer.confusable_weight": 40.0, "answer.weight": 50.0},
+}
+_DOZENS = 24  # single things in force, up to which a buffer for some is enough
+_FOR_SOME: dict[str, Scalar] = {
+    **{"confusable": 1200, "named": 400, "context": 40, "generations": 8},
+    "answer.confusable": 800,
+}
+_FOR_MANY: dict[str, Scalar] = {
+    **{"confusable": 9000, "named": 1200, "context": 100, "generations": 32},
+    "answer.confusable": 4000,
 }
 _MANY_STRONGER = ({"answer.weight": 150.0}, {"subject.damp": 2.0}, {"answer.weight": 500.0})
 _MANY_GENTLER = (
@@ -138,7 +146,7 @@ class Surgeon:
                 "held back": len(request.evaluate),
             },
             "sites": sites,
-            **self._settings(many),
+            **self._settings(len(others) + 1 if many else 0),
             "limits": self.limits,
             "checks": CHECKS,
             "seed": self.seed,
@@ -234,14 +242,20 @@ class Surgeon:
             return "repair"
         return CAPITALS
 
-    def _settings(self, many: bool) -> dict[str, Any]:
+    def _settings(self, many: int) -> dict[str, Any]:
         """Return the settings of the first try, and what is tried next.
 
         The first buffer is a small one, for a few repairs need no more.
+
+        Args:
+            many: how many repairs there will be, if it is one of many; else 0.
         """
         own = {k: v for k, v in suggested_settings(self._name).items() if v is not None}
-        if many:
-            steps = (_MANY, _MANY_STRONGER, _MANY_GENTLER)
+        if many > _DOZENS:
+            steps = ({**_MANY, **_FOR_MANY}, _MANY_STRONGER, _MANY_GENTLER)
+        elif many:
+            gentler = (*_MANY_GENTLER, _FOR_MANY)
+            steps = ({**_MANY, **_FOR_SOME}, _MANY_STRONGER, gentler)
         elif own:
             steps = ({**own, **_CHAT}, _CHAT_STRONGER, _CHAT_GENTLER)
         else:
