@@ -19,7 +19,8 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact
 from workbench.models.model import Model
-from workbench.models.text import encode
+from workbench.models.pictured import ImageToken, carrying, pictures_of
+from workbench.models.text import encode, token_spans
 
 Role = Literal[
     "before",
@@ -88,22 +89,25 @@ def subject_span(model: Model, prompt: str, subject: str) -> tuple[int, int]:
 def subject_tokens(model: Model, prompt: str, subject: str) -> dict[int, int]:
     """Return the tokens of the subject's last occurrence: position -> characters of it read so far.
 
+    A picture stands for a subject that the words do not name: then they are its image tokens, each
+    counted as a character.
+
     Raises:
         WorkbenchError: the subject is not in the prompt.
     """
     start = prompt.rfind(subject)
+    if start < 0 and pictures_of(prompt):
+        seen = [i for i, token in enumerate(encode(model, prompt)) if isinstance(token, ImageToken)]
+        return {position: count for count, position in enumerate(seen, start=1)}
     if start < 0 or not subject.strip():
         raise WorkbenchError(
             f"The subject {subject!r} is not in the prompt {prompt!r}; write it as it stands there."
         )
     end = start + len(subject)
-    bos = model.tokenizer.bos_token
-    add = not (bos and prompt.startswith(bos))
-    encoded = model.tokenizer(prompt, add_special_tokens=add, return_offsets_mapping=True)
     # A leading space belongs to the token of the word behind it, so offsets may start before it.
     inside = {
         i: min(b, end) - start
-        for i, (a, b) in enumerate(encoded["offset_mapping"])
+        for i, (a, b) in enumerate(token_spans(model, prompt))
         if a < end and b > start and b > a
     }
     if not inside:
@@ -174,10 +178,9 @@ def chat(model: Model, user: str) -> str:
     """
     if not model.tokenizer.chat_template:
         raise WorkbenchError(f"{model.name} has no chat template; write plain prompts instead.")
-    turn = [{"role": "user", "content": user}]
-    return str(
-        model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    )
+    turn = [{"role": "user", "content": str(user)}]
+    rendered = model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    return carrying(str(rendered), user)
 
 
 def without_template(model: Model, prompts: Sequence[str]) -> dict[str, str]:

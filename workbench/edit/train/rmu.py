@@ -35,6 +35,7 @@ from workbench.facts.fact import Request
 from workbench.models.components import ComponentSet
 from workbench.models.model import Model
 from workbench.models.text import pad, pad_id
+from workbench.models.vision import pixels_for
 from workbench.progress import SILENT, Progress
 
 TokenName = Literal["answer", "all"]
@@ -155,6 +156,7 @@ def states(model: Model, batch: Examples, layer: int) -> Float[Tensor, "token d_
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
                 use_cache=False,
+                **pixels_for(model.vision, batch.sequences, model.device),
             )
     finally:
         handle.remove()
