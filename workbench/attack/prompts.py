@@ -13,6 +13,7 @@ from workbench.facts.fact import Fact
 from workbench.facts.multiple_choice import question_of
 from workbench.facts.prompts import chat
 from workbench.models.model import Model
+from workbench.models.pictured import joined
 from workbench.models.text import encode
 
 
@@ -27,7 +28,7 @@ def with_sentence(model: Model, fact: Fact, sentence: str) -> str:
     """Return the fact's prompt with a sentence in front of the question."""
     if asks_in_chat(model, fact):
         return chat(model, f"{sentence}\n{question_of(fact)}")
-    return f"{sentence}\n{fact.prompt}"
+    return f"{sentence}\n" + fact.prompt
 
 
 def with_examples(model: Model, fact: Fact, examples: Sequence[Fact]) -> str:
@@ -42,7 +43,7 @@ def with_examples(model: Model, fact: Fact, examples: Sequence[Fact]) -> str:
             turns, tokenize=False, add_generation_prompt=True
         )
         return str(rendered)
-    return "".join(f"{e.prompt}{e.target}\n" for e in examples) + fact.prompt
+    return joined(part for e in examples for part in (e.prompt, f"{e.target}\n")) + fact.prompt
 
 
 def fits(model: Model, prompt: str, room: int) -> bool:

@@ -72,6 +72,9 @@ class Fact:
         object.__setattr__(self, "extra", MappingProxyType(dict(self.extra)))
         if not self.subject.strip():
             raise WorkbenchError("A fact has an empty subject; name whom or what it is about.")
+        carried = pictures_of(self.prompt)
+        if self.image is None and carried:
+            object.__setattr__(self, "image", carried[-1].path)
         if self.image is not None:
             self._show(read_picture(self.image))
         count = self.prompt.count(self.subject)

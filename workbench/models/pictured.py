@@ -8,7 +8,9 @@ two prompts of the same words about different pictures are never taken for one a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 from workbench.errors import WorkbenchError
@@ -20,9 +22,9 @@ MARKER = "<image>"  # where the picture stands in a prompt
 class Pictured(str):
     """A text with a picture for each of its image markers, in order.
 
-    It equals only a text with the same pictures. Texts made of it by `+` keep the pictures; others
-    (format strings, slices) are plain, and a plain text with an image marker is refused when it is
-    turned into tokens.
+    It equals only a text with the same pictures. Texts made of it by `+` and by the methods below
+    keep the pictures; others (format strings, slices) are plain, and a plain text with an image
+    marker is refused when it is turned into tokens.
     """
 
     pictures: tuple[Picture, ...]
@@ -42,6 +44,30 @@ class Pictured(str):
 
     def __radd__(self, other: str) -> Pictured:
         return carrying(str(other) + str(self), other, self)  # type: ignore[return-value]
+
+    def replace(self, *args: Any, **kwargs: Any) -> Pictured:
+        """Replace words as any text does; the pictures stay."""
+        return Pictured(str(self).replace(*args, **kwargs), self.pictures)
+
+    def removeprefix(self, prefix: str) -> Pictured:
+        """Remove words from the beginning as any text does; the pictures stay."""
+        return Pictured(str(self).removeprefix(prefix), self.pictures)
+
+    def rstrip(self, characters: str | None = None, /) -> Pictured:
+        """Remove characters from the end as any text does; the pictures stay."""
+        return Pictured(str(self).rstrip(characters), self.pictures)
+
+    def partition(self, separator: str, /) -> tuple[str, str, str]:
+        """Divide it as any text; each picture goes with its image marker."""
+        before, found, behind = str(self).partition(separator)
+        first = before.count(MARKER)
+        then = first + found.count(MARKER)
+        ahead, after = self.pictures[:first], self.pictures[then:]
+        return (
+            Pictured(before, ahead) if ahead else before,
+            found,
+            Pictured(behind, after) if after else behind,
+        )
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -108,6 +134,11 @@ def shown(text: str, picture: Picture) -> str:
             "once."
         )
     return Pictured(text, (picture,)) if count else text
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Put texts one behind the other, with their pictures."""
+    return reduce(add, texts, "")
 
 
 def carrying(text: str, *sources: str) -> str:

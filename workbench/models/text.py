@@ -58,7 +58,9 @@ class Batch:
         return self.attention_mask.sum(1)
 
 
-def encode(model: Model, text: str, *, room: int = 0, cut: bool = False) -> list[int]:
+def encode(
+    model: Model, text: str, *, room: int = 0, cut: bool = False, bare: bool = False
+) -> list[int]:
     """Return the token ids of a text, special tokens once, and image tokens for its pictures.
 
     Args:
@@ -66,15 +68,16 @@ def encode(model: Model, text: str, *, room: int = 0, cut: bool = False) -> list
         text: what to encode.
         room: tokens that must still fit behind it.
         cut: keep the beginning of a text that is too long.
+        bare: no special tokens, for what stands between others; it may be empty.
 
     Raises:
         WorkbenchError: the text is empty or, uncut, longer than the model's context; or its
             pictures do not fit its image markers, or the model.
     """
-    add = adds_special_tokens(model, text)
+    add = not bare and adds_special_tokens(model, text)
     ids = model.tokenizer(str(text), add_special_tokens=add)["input_ids"]
     ids = place(model.vision, text, ids)
-    if not ids:
+    if not ids and not bare:
         raise WorkbenchError("The prompt is empty; write at least one word.")
     if len(ids) + room > model.n_ctx:
         if cut:
@@ -235,7 +238,8 @@ def new_tokens(
 ) -> Int[Tensor, "batch new"]:
     """Continue a left-padded batch; after an end token a row is filled with it.
 
-    Greedily, or with a generator by drawing at temperature 1.
+    Greedily, or with a generator by drawing at temperature 1; then no image token is drawn, which
+    would have no picture.
     """
     ends = end_tokens(model)
     ids, mask = batch.input_ids, batch.attention_mask
@@ -254,7 +258,10 @@ def new_tokens(
             **pixels,
         )
         cache, pixels = result.past_key_values, {}  # pictures stand in the prompt, read once
-        token = _pick(result.logits[:, -1], generator)
+        logits = result.logits[:, -1]
+        if generator is not None and model.vision is not None:
+            logits[:, model.vision.token_id] = -torch.inf
+        token = _pick(logits, generator)
         token = torch.where(done, torch.full_like(token, fill), token)
         new.append(token)
         for end in ends:

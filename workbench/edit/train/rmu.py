@@ -118,7 +118,7 @@ def steered_layer(model: Model, components: ComponentSet, layer: int | None) -> 
         WorkbenchError: it is not in the model, or every chosen component is above it.
     """
     model.structure.check(components)
-    layers = [c.layer for c in components]
+    layers = [c.block for c in components]
     if layer is None:
         return max(layers)
     if not min(layers) <= layer < model.n_layers:
