@@ -168,7 +168,7 @@ def test_subject_and_roles_stand_on_the_words_or_else_on_the_picture():
     tokens = tokenize(model, seen(0, NAMED))
     first, end = tokens.subject
     assert model.tokenizer.decode(tokens.ids[first:end]).strip() == "Ada Brook"
-    assert tokens.roles[:N_TOKENS] == ("before",) * N_TOKENS
+    assert tokens.roles[: N_TOKENS + 1] == ("image",) * N_TOKENS + ("before",)
     unnamed = tokenize(model, seen(0))
     assert unnamed.subject == (0, N_TOKENS)
     assert unnamed.roles == token_roles(len(unnamed.ids), (0, N_TOKENS))

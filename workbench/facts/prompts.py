@@ -3,7 +3,8 @@
 The subject span comes from the tokenizer's character offsets, never from tokenizing substrings.
 Token roles are ROME's six (Meng et al. 2022, arXiv 2202.05262, fig. 1): first, middle and last
 subject token, first token after it, further tokens, last token. Tokens before the subject cannot
-carry what follows it and count as "before".
+carry what follows it and count as "before". The tokens of a picture are the subject's where the
+words do not name it, and else "image".
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact
 from workbench.models.model import Model
 from workbench.models.pictured import ImageToken, carrying, pictures_of
+from workbench.models.pictures import Picture
 from workbench.models.text import encode, token_spans
 
 Role = Literal[
     "before",
+    "image",
     "first subject",
     "middle subject",
     "last subject",
@@ -56,7 +59,16 @@ class Prompt:
     @property
     def roles(self) -> tuple[Role, ...]:
         """The role of each token."""
-        return token_roles(len(self.ids), self.subject)
+        roles = token_roles(len(self.ids), self.subject)
+        spared = range(*self.subject)
+        shown = (isinstance(t, ImageToken) and i not in spared for i, t in enumerate(self.ids))
+        return tuple("image" if image else r for image, r in zip(shown, roles, strict=True))
+
+    @property
+    def picture(self) -> tuple[int, Picture] | None:
+        """Where the tokens of the first picture begin, and which it is; None without any."""
+        tokens = ((i, t.picture) for i, t in enumerate(self.ids) if isinstance(t, ImageToken))
+        return next(tokens, None)
 
     @property
     def last_subject(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +119,17 @@ class Vision:
             while len(self._kept) > max(_MOST_BYTES // max(pixels.nbytes, 1), 1):
                 self._kept.popitem(last=False)
         return pixels
+
+
+def noise_pictures(
+    pixels: Mapping[str, Float[Tensor, "image channel height width"]], generator: torch.Generator
+) -> dict[str, Float[Tensor, "image channel height width"]]:
+    """Replace every pixel by noise, uniform in [0, 1) of the values that the tower reads.
+
+    So the teacher of VGID sees (Chen et al. 2026, arXiv 2606.00105; the authors' released code):
+    nothing of the picture is left.
+    """
+    return {k: torch.rand(v.shape, generator=generator).to(v) for k, v in pixels.items()}
 
 
 def place(vision: Vision | None, text: str, ids: Sequence[int]) -> list[int]:
