@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from llava_model import QUESTION, llava, portrait, seen
+from llava_model import QUESTION, llava, make_processor, portrait, seen
 
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Probe, Request
-from workbench.facts.prompts import chat
+from workbench.facts.prompts import chat, rendered
 from workbench.facts.readers import read_facts, read_facts_leniently, write_facts
 from workbench.facts.request_files import load_request, write_request
 from workbench.models.pictured import Pictured
@@ -86,6 +86,30 @@ def test_every_wording_with_a_place_for_it_shows_the_image():
     assert not isinstance(fact.paraphrases[1], Pictured)
     moved = replace(fact, prompt=fact.prompt + " Well,")
     assert moved.prompt.pictures == fact.prompt.pictures
+
+
+PARTS = (
+    "{% for m in messages %}{{ m['role'] | upper }}: "
+    "{% for c in m['content'] | selectattr('type', 'equalto', 'image') %}<image>\n{% endfor %}"
+    "{% for c in m['content'] | selectattr('type', 'equalto', 'text') %}{{ c['text'] }} "
+    "{% endfor %}{% endfor %}ASSISTANT:"
+)
+
+
+def test_templates_that_take_parts_get_parts():
+    """The form of LLaVA 1.5's own template, which leaves out words that are given as a text."""
+    tokenizer = make_processor().tokenizer
+    tokenizer.chat_template = PARTS
+    model = replace(llava(), tokenizer=tokenizer)
+    asked = chat(model, seen(0, "<image>\nWho is this?").prompt)
+    assert asked == Pictured("USER: <image>\nWho is this? ASSISTANT:", seen(0).prompt.pictures)
+    assert chat(model, "Who?") == "USER: Who? ASSISTANT:"
+    assert rendered(model, [("user", "Who?"), ("assistant", "Ada"), ("user", "Why?")]) == (
+        "USER: Who? ASSISTANT: Ada USER: Why? ASSISTANT:"
+    )
+    tokenizer.chat_template = "Hello"
+    with pytest.raises(WorkbenchError, match="leaves out what is said"):
+        chat(model, "Who?")
 
 
 def test_chat_keeps_the_picture():

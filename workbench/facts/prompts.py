@@ -9,18 +9,14 @@ words do not name it, and else "image".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-import torch
-from jaxtyping import Int
-from torch import Tensor
+from typing import Any, Literal, get_args
 
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact
 from workbench.models.model import Model
-from workbench.models.pictured import ImageToken, carrying, pictures_of
+from workbench.models.pictured import MARKER, ImageToken, carrying, pictures_of
 from workbench.models.pictures import Picture
 from workbench.models.text import encode, token_spans
 
@@ -177,11 +173,6 @@ def group_by_length(prompts: Sequence[Prompt]) -> list[list[int]]:
     return [groups[length] for length in sorted(groups)]
 
 
-def stack(prompts: Sequence[Prompt], indices: Sequence[int]) -> Int[Tensor, "batch pos"]:
-    """Stack the ids of prompts of one length."""
-    return torch.tensor([prompts[i].ids for i in indices], dtype=torch.long)
-
-
 def chat(model: Model, user: str) -> str:
     """Render one user turn with the model's chat template, ready for its answer.
 
@@ -190,9 +181,51 @@ def chat(model: Model, user: str) -> str:
     """
     if not model.tokenizer.chat_template:
         raise WorkbenchError(f"{model.name} has no chat template; write plain prompts instead.")
-    turn = [{"role": "user", "content": str(user)}]
-    rendered = model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    return carrying(str(rendered), user)
+    return rendered(model, [("user", user)])
+
+
+def rendered(model: Model, turns: Sequence[tuple[str, str]]) -> str:
+    """Render turns, each a role and its words, with a chat template, ready for an answer.
+
+    Templates of models that read images may take the words as one part of a turn beside its
+    images, and leave out what is not given as parts.
+
+    Raises:
+        WorkbenchError: the template leaves out what is said.
+    """
+
+    def written(content: Callable[[str], Any]) -> str:
+        given = [{"role": role, "content": content(text)} for role, text in turns]
+        made = model.tokenizer.apply_chat_template(
+            given, tokenize=False, add_generation_prompt=True
+        )
+        return carrying(str(made), *(text for _, text in turns))
+
+    whole = written(str)
+    if model.vision is None or _says(whole, (str(text) for _, text in turns)):
+        return whole
+    parts = written(_parts)
+    if not _says(parts, (_words(text) for _, text in turns)):
+        raise WorkbenchError(
+            f"The chat template of {model.name} leaves out what is said; write plain prompts "
+            "instead."
+        )
+    return parts
+
+
+def _says(text: str, said: Iterable[str]) -> bool:
+    """Whether a rendered text holds all that is said, and a marker for each picture."""
+    words = all(one.strip() in text for one in said)
+    return words and text.count(MARKER) == len(pictures_of(text))
+
+
+def _words(text: str) -> str:
+    return str(text).replace(MARKER, "").strip() if pictures_of(text) else text.strip()
+
+
+def _parts(text: str) -> list[dict[str, str]]:
+    seen = [{"type": "image"} for _ in pictures_of(text)]
+    return [*seen, {"type": "text", "text": _words(text)}]
 
 
 def without_template(model: Model, prompts: Sequence[str]) -> dict[str, str]:
