@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from llava_model import QUESTION, llava, make_processor, portrait, seen
+from typer.testing import CliRunner
 
+from workbench.cli import app
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Probe, Request
 from workbench.facts.prompts import chat, rendered
@@ -140,3 +142,15 @@ def test_wrong_facts_get_a_sentence(tmp_path):
         assert len(read_facts_leniently(file).facts) == 1
     with pytest.raises(WorkbenchError, match="not in the prompt"):
         Fact("Ada Brook", QUESTION, " tennis")
+
+
+def test_the_command_that_checks_facts_decodes_their_images(tmp_path):
+    file = folder_of_facts(tmp_path / "a")
+    said = CliRunner().invoke(app, ["facts", "check", str(file)])
+    assert said.exit_code == 0 and "1 facts about 1 subjects; nothing is wrong" in said.output
+    picture = tmp_path / "a" / "faces" / "ada.png"
+    picture.write_bytes(picture.read_bytes()[:-600])
+    assert len(read_facts(file)) == 1  # its header is whole
+    said = CliRunner().invoke(app, ["facts", "check", str(file)])
+    assert said.exit_code != 0
+    assert "ada.png is truncated or damaged" in " ".join(said.output.replace("\n", "").split())
