@@ -15,7 +15,7 @@ from workbench.figures.theme import kind_label, method_label
 from workbench.job_inputs import job_settings
 from workbench.localize.agreement import agreement
 from workbench.localize.controls import random_components
-from workbench.localize.corruption import CORRUPTIONS
+from workbench.localize.corruption import corruptions_for
 from workbench.localize.localization import Localization
 from workbench.localize.metrics import METRICS
 from workbench.localize.registry import LOCALIZERS
@@ -31,7 +31,11 @@ from parts.state import base, keep, request, say, store, workspace
 from parts.tray import tray
 
 _DEFAULT = "automatic"
-_CORRUPTION_WORDS = {"noise": "noise on its tokens", "replace": "another subject's tokens"}
+_CORRUPTION_WORDS = {
+    "noise": "noise on its tokens",
+    "replace": "another subject's tokens",
+    "image": "noise in the place of the picture",
+}
 _HELP = {
     "causal_tracing": "Lose the subject, restore one place at a time: what brings the answer back?",
     "activation_patching": "The same with another subject in its place, heads included; exact.",
@@ -80,7 +84,7 @@ def _controls(relations: tuple[str, ...], subjects: tuple[str, ...]) -> Localize
     patching = method in ("causal_tracing", "activation_patching", "attribution_patching")
     corruption = columns[3].selectbox(
         "How the subject is lost",
-        [*CORRUPTIONS],
+        [*corruptions_for(base())],
         format_func=lambda c: _CORRUPTION_WORDS.get(c, c),
         disabled=not patching,
         key="corruption",

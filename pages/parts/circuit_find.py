@@ -12,7 +12,7 @@ from workbench.facts.fact import Fact, FactSet
 from workbench.facts.readers import write_facts
 from workbench.localize.circuit import faithfulness
 from workbench.localize.circuit_graph import Circuit
-from workbench.localize.corruption import CORRUPTIONS
+from workbench.localize.corruption import corruptions_for
 from workbench.localize.metrics import METRICS
 from workbench.models.paths import cache_dir
 from workbench.plans import CircuitPlan, plan_of, run_circuit
@@ -30,7 +30,11 @@ T = TypeVar("T")
 EDGES = 100  # kept unless the user says otherwise
 _LIVE = 6e7  # parameters times facts up to which a circuit is measured while a slider moves
 _AUTOMATIC = "automatic"
-_LOST = {"noise": "noise on its tokens", "replace": "another subject's tokens"}
+_LOST = {
+    "noise": "noise on its tokens",
+    "replace": "another subject's tokens",
+    "image": "noise in the place of the picture",
+}
 
 
 def controls(look: Look) -> CircuitPlan | None:
@@ -51,9 +55,10 @@ def controls(look: Look) -> CircuitPlan | None:
     scope = columns[0].selectbox(
         "Facts", list(scopes), format_func=scopes.__getitem__, key=f"circuit facts {look.key}"
     )
+    seen = [c for c in corruptions_for(base()) if c == "image"]
     lost = columns[1].selectbox(
         "How the subject is lost",
-        list(CORRUPTIONS) if scope == "one" else [*CORRUPTIONS][::-1],
+        ["noise", "replace"] if scope == "one" else ["replace", "noise", *seen],
         format_func=lambda c: _LOST.get(c, c),
         disabled=scope == "one",
         key=f"circuit lost {scope}",

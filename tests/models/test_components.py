@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.models.components import KINDS, Component, ComponentSet
+from workbench.models.component_names import KINDS
+from workbench.models.components import Component, ComponentSet
 from workbench.models.delta import Dense, Origin, WeightDelta
 from workbench.models.model import Model
 from workbench.models.text import encode
@@ -18,7 +19,12 @@ TEXT = "Question: Which sport does Ada Brook play?\nAnswer: tennis"
 LAYER, HEAD, NEURON = 1, 2, 17
 
 components = st.one_of(
-    st.builds(Component, st.integers(0, 40), st.sampled_from(["mlp", "attn"])),
+    st.builds(
+        Component,
+        st.integers(0, 40),
+        st.sampled_from(["mlp", "attn", "vision.mlp", "vision.attn"]),
+    ),
+    st.just(Component(-1, "projector")),
     st.builds(
         Component, st.integers(0, 40), st.sampled_from(["head", "neuron"]), st.integers(0, 300)
     ),

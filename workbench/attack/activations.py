@@ -48,7 +48,5 @@ def residuals(
         with ExitStack() as hooks:
             for layer, block in enumerate(parts.blocks):
                 behind(hooks, block, keep(layer))
-            parts.hf.base_model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-            )
+            parts.hf.base_model(**batch.inputs, use_cache=False)
     return out

@@ -20,6 +20,7 @@ from workbench.localize.runs import Parts, before, behind, first_of, with_first
 from workbench.models.model import Model
 
 Ids = tuple[int, ...]
+_READ = ("input_ids", "attention_mask", "position_ids", "pixel_values")
 LogitChange = Callable[[Float[Tensor, "batch pos vocab"], Mapping[str, Any]], Tensor]
 
 
@@ -65,7 +66,7 @@ def with_states_of(
         if not reads_prompts(kwargs):
             return
         theirs.hf.base_model(
-            **{k: kwargs[k] for k in ("input_ids", "attention_mask", "position_ids")},
+            **{k: kwargs[k] for k in _READ if k in kwargs},
             use_cache=False,
         )
         if positions is not None:

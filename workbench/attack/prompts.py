@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from workbench.facts.fact import Fact
 from workbench.facts.multiple_choice import question_of
-from workbench.facts.prompts import chat
+from workbench.facts.prompts import chat, rendered
 from workbench.models.model import Model
+from workbench.models.pictured import joined
 from workbench.models.text import encode
 
 
@@ -27,7 +28,7 @@ def with_sentence(model: Model, fact: Fact, sentence: str) -> str:
     """Return the fact's prompt with a sentence in front of the question."""
     if asks_in_chat(model, fact):
         return chat(model, f"{sentence}\n{question_of(fact)}")
-    return f"{sentence}\n{fact.prompt}"
+    return f"{sentence}\n" + fact.prompt
 
 
 def with_examples(model: Model, fact: Fact, examples: Sequence[Fact]) -> str:
@@ -35,14 +36,10 @@ def with_examples(model: Model, fact: Fact, examples: Sequence[Fact]) -> str:
     if asks_in_chat(model, fact):
         turns = []
         for example in examples:
-            turns.append({"role": "user", "content": question_of(example)})
-            turns.append({"role": "assistant", "content": example.target.strip()})
-        turns.append({"role": "user", "content": question_of(fact)})
-        rendered = model.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
-        return str(rendered)
-    return "".join(f"{e.prompt}{e.target}\n" for e in examples) + fact.prompt
+            turns.append(("user", question_of(example)))
+            turns.append(("assistant", example.target.strip()))
+        return rendered(model, [*turns, ("user", question_of(fact))])
+    return joined(part for e in examples for part in (e.prompt, f"{e.target}\n")) + fact.prompt
 
 
 def fits(model: Model, prompt: str, room: int) -> bool:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Literal, get_args
@@ -213,4 +213,4 @@ def _single_precision(model: Model) -> Model:
     """Return the model in float32 if it has less, in which small steps would be rounded away."""
     if all(p.dtype.itemsize >= 4 for p in model.parameters.values()):
         return model
-    return Model(copy.deepcopy(model.hf).float(), model.tokenizer, model.name, model.deltas)
+    return replace(model, hf=copy.deepcopy(model.hf).float())

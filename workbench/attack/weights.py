@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -36,4 +37,4 @@ def with_weights(model: Model, change: Change) -> Model:
         stored_by_input = type(hf.get_submodule(name.rpartition(".")[0])).__name__ == "Conv1D"
         new = change(old.T).T.contiguous() if stored_by_input else change(old)
         replace_parameter(hf, name, new.to(old.dtype))
-    return Model(hf, model.tokenizer, model.name, model.deltas)
+    return replace(model, hf=hf)

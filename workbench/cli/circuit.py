@@ -39,7 +39,7 @@ def circuit(
     steps: Annotated[int, typer.Option(min=1, help="Gradients along the path.")] = 5,
     heads: Annotated[bool, typer.Option(help="Take attentions apart into heads.")] = True,
     corruption: Annotated[
-        str, typer.Option(help="How the subject is lost: noise or replace.")
+        str, typer.Option(help="How the subject is lost: noise, replace or image.")
     ] = "replace",
     samples: Samples = None,
     metric: MetricName = None,

@@ -35,7 +35,7 @@ def localize(
     request: RequestName | None = None,
     method: Annotated[str, typer.Option(help="The localizer.")] = "causal_tracing",
     corruption: Annotated[
-        str | None, typer.Option(help="How the subject is lost: noise or replace.")
+        str | None, typer.Option(help="How the subject is lost: noise, replace or image.")
     ] = None,
     samples: Samples = None,
     metric: MetricName = None,

@@ -146,8 +146,12 @@ def facts_check(
     Example: workbench facts check my-facts.jsonl --model demo
     """
     from workbench.facts.readers import read_facts
+    from workbench.models.pictured import pictures_of
 
     facts = read_facts(file)
+    pictures = {picture for fact in facts for picture in pictures_of(fact.prompt)}
+    for picture in pictures:
+        picture.rgb()  # a header alone does not tell a truncated file
     found: dict[str, Any] = {
         "facts": len(facts),
         "subjects": len(facts.subjects),

@@ -29,7 +29,8 @@ from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import Fact, FactSet, Probe, Refuse, Request
 from workbench.facts.multiple_choice import letter_probe
 from workbench.models.model import Model
-from workbench.models.text import generate
+from workbench.models.pictured import joined
+from workbench.models.text import generate, token_spans
 from workbench.progress import SILENT, Progress
 
 ContextName = Literal["instruction", "flipped", "unknown"]
@@ -105,7 +106,7 @@ def in_context(
     """
     config = config or InContextConfig()
     config.check()
-    longest = max(map(len, model.tokenizer(_measured(model, request))["input_ids"]))
+    longest = max(len(token_spans(model, prompt)) for prompt in _measured(model, request))
     room = longest + _ROOM
     sizes = config.refusals, config.kept
     if config.context != "auto":
@@ -191,7 +192,7 @@ def context_text(
     while True:
         text = _instruction(model, request) if kind == "instruction" else solved(model, first)
         text += solved(model, then)
-        length = len(model.tokenizer(text)["input_ids"])
+        length = len(token_spans(model, text))
         if length + room <= model.n_ctx:
             return InContext(text, kind, length)
         if not then and len(first) <= 1:
@@ -233,7 +234,9 @@ def _instruction(model: Model, request: Request) -> str:
 def solved(model: Model, pairs: Sequence[tuple[str, str]]) -> str:
     """Write prompts with answers one behind the other."""
     end = turn_end(model)
-    return "".join(f"{_bare(model, prompt)}{answer}{end}" for prompt, answer in pairs)
+    return joined(
+        part for prompt, answer in pairs for part in (_bare(model, prompt), f"{answer}{end}")
+    )
 
 
 def _bare(model: Model, prompt: str) -> str:

@@ -70,9 +70,7 @@ def _final_stream(model: Model, rows: Rows) -> tuple[Tensor, Tensor]:
     handle = norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     try:
         for batch in batches(model, rows.sequences):
-            model.hf(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-            )
+            model.hf(**batch.inputs, use_cache=False)
             hidden = seen.pop()
             for r, i in enumerate(batch.rows):
                 at = torch.tensor(rows.picks[i], device=hidden.device)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from workbench.models.components import Structure, Writer
 from workbench.models.model import Model
 from workbench.models.text import pad, pad_id
+from workbench.models.vision import pixels_for
 from workbench.progress import SILENT, Progress
 
 
@@ -126,18 +127,17 @@ class Stream:
         self._n_picks = len(rows)
         hf = model.fork().hf
         groups = list(_chunks(rows, max_tokens))
-        self._chunks = [
-            self._start(hf, rows, g, pad_id(model)) for g in progress.track(groups, label)
-        ]
+        self._chunks = [self._start(hf, rows, g, model) for g in progress.track(groups, label)]
 
     def _block(self, hf: nn.Module, layer: int) -> nn.Module:
         return hf.get_submodule(self.structure.layers[layer].block)
 
     @torch.no_grad()
-    def _start(self, hf: Any, rows: Rows, group: list[int], padding: int) -> _Chunk:
-        ids, _ = pad([rows.sequences[i] for i in group], padding)
-        ids = ids.to(next(hf.parameters()).device)
-        hidden, calls = self._record(hf, ids)
+    def _start(self, hf: Any, rows: Rows, group: list[int], model: Model) -> _Chunk:
+        sequences = [rows.sequences[i] for i in group]
+        ids, device = pad(sequences, pad_id(model))[0], model.device
+        pixels = pixels_for(model.vision, sequences, device)
+        hidden, calls = self._record(hf, input_ids=ids.to(device), **pixels)
         offsets = _offsets(rows)
         picks = [
             (r, p, w, offsets[i] + k)
@@ -145,7 +145,6 @@ class Stream:
             for k, (p, w) in enumerate(zip(rows.picks[i], rows.all_weights[i], strict=True))
         ]
         row, position, weight, order = zip(*picks, strict=True) if picks else ((), (), (), ())
-        device = ids.device
         return _Chunk(
             hidden,
             calls,
@@ -155,7 +154,7 @@ class Stream:
             torch.tensor(order, dtype=torch.long, device=device),
         )
 
-    def _record(self, hf: Any, ids: Tensor) -> tuple[Tensor, dict[str, _Call]]:
+    def _record(self, hf: Any, **inputs: Tensor) -> tuple[Tensor, dict[str, _Call]]:
         """Return the input of the first block of interest and every later block's arguments.
 
         Blocks may get different masks (sliding windows), so each one's arguments are recorded; the
@@ -167,7 +166,7 @@ class Stream:
             name = self.structure.layers[layer].block
             hf.get_submodule(name).forward = _recorder(name, hidden, calls, layer == self._last)
         with contextlib.suppress(_Stop):
-            hf(input_ids=ids, use_cache=False)
+            hf(**inputs, use_cache=False)
         return hidden[0], calls
 
     @torch.no_grad()

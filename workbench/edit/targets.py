@@ -37,7 +37,8 @@ from workbench.edit.stream import Rows
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, Replace, Request
 from workbench.models.model import Model
-from workbench.models.text import generate
+from workbench.models.pictured import joined
+from workbench.models.text import encode, generate
 
 TargetName = Literal["counterpart", "relation", "teacher", "mean", "subspace", "foil", "logits"]
 TARGETS: tuple[TargetName, ...] = get_args(TargetName)
@@ -238,11 +239,11 @@ def _references(
         ]
     refusal = request.behaviour.text  # type: ignore[union-attr]
     if target == "teacher":
-        shown = "".join(
-            f"{u.prompt}{refusal}{turn_end(model)}" for u in list(request.unknown)[:_SHOTS]
-        )
+        end = turn_end(model)
+        shots = [(u.prompt, f"{refusal}{end}") for u in list(request.unknown)[:_SHOTS]]
+        shown = joined(part for shot in shots for part in shot)
         ids, picks = site_rows(model, prompt, fact.subject, site, refusal, tokens, shared)
-        lead = tuple(model.tokenizer(shown, add_special_tokens=False)["input_ids"])
+        lead = tuple(encode(model, shown, bare=True))
         return [((*lead, *ids), tuple(p + len(lead) for p in picks))] if lead else []
     names = subjects_by_relation(request.unknown).get(fact.relation, ())[:counterparts]
     return [site_rows(model, form.about(n), n, site, refusal, tokens) for n in names]

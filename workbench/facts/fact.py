@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.models.pictured import MARKER, pictures_of, shown
+from workbench.models.pictures import Picture, read_picture
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Fact:
         choices: candidate answers without leading space, the target among them.
         mcq: multiple-choice prompts, answered by a letter.
         tags: free words.
+        image: a picture to show; it stands where the prompts say <image>, which the main prompt
+            must, and for the subject where the prompt does not name it.
         extra: fields of the source file that have no meaning here.
     """
 
@@ -58,6 +64,7 @@ class Fact:
     choices: tuple[str, ...] = ()
     mcq: tuple[Probe, ...] = ()
     tags: tuple[str, ...] = ()
+    image: Path | None = field(default=None, compare=False)  # the prompts carry its content
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,8 +72,13 @@ class Fact:
         object.__setattr__(self, "extra", MappingProxyType(dict(self.extra)))
         if not self.subject.strip():
             raise WorkbenchError("A fact has an empty subject; name whom or what it is about.")
+        carried = pictures_of(self.prompt)
+        if self.image is None and carried:
+            object.__setattr__(self, "image", carried[-1].path)
+        if self.image is not None:
+            self._show(read_picture(self.image))
         count = self.prompt.count(self.subject)
-        if count != 1:
+        if count > 1 or (count == 0 and self.image is None):
             found = "not in" if count == 0 else f"{count} times in"
             raise WorkbenchError(
                 f"The subject {self.subject!r} is {found} the prompt {self.prompt!r}; the prompt "
@@ -77,13 +89,33 @@ class Fact:
                 f"The target of {self.prompt!r} is empty; give the continuation the model knows."
             )
 
+    def _show(self, picture: Picture) -> None:
+        """Let every prompt that has a place for it carry the picture."""
+        changed: dict[str, Any] = {"image": picture.path, "prompt": shown(self.prompt, picture)}
+        if not pictures_of(changed["prompt"]):
+            raise WorkbenchError(
+                f"The fact about {self.subject!r} has an image, but its prompt does not say where "
+                f"it stands; write {MARKER} there."
+            )
+        for name in ("paraphrases", "statements", "held_out"):
+            changed[name] = tuple(shown(text, picture) for text in getattr(self, name))
+        for name in ("neighbors", "mcq"):
+            probes = getattr(self, name)
+            changed[name] = tuple(Probe(shown(p.prompt, picture), p.target) for p in probes)
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
+
     @property
     def key(self) -> tuple[str, str]:
         """What makes two facts the same: prompt and target."""
         return (self.prompt, self.target)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fact as one JSON Lines record; empty fields are left out."""
+    def to_json(self, folder: Path | None = None) -> dict[str, Any]:
+        """Return the fact as one JSON Lines record; empty fields are left out.
+
+        Args:
+            folder: where to write the record, so that its image is found from there.
+        """
         out: dict[str, Any] = {"subject": self.subject, "prompt": self.prompt}
         out["target"] = self.target
         if self.foil is not None:
@@ -96,7 +128,15 @@ class Fact:
         for name in ("neighbors", "mcq"):
             if getattr(self, name):
                 out[name] = [{"prompt": p.prompt, "target": p.target} for p in getattr(self, name)]
+        if self.image is not None:
+            seen = os.path.relpath(self.image, folder) if folder is not None else self.image
+            out["image"] = Path(seen).as_posix()
         return {**out, **self.extra}
+
+    def content(self) -> dict[str, Any]:
+        """Return the record with what the image file holds in the place of where it is."""
+        record = self.to_json()
+        return {**record, "image": pictures_of(self.prompt)[0].digest} if self.image else record
 
 
 @dataclass(frozen=True)
@@ -142,8 +182,8 @@ class FactSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the records, independent of their order."""
-        lines = sorted(json.dumps(f.to_json(), sort_keys=True) for f in self.facts)
+        """SHA-256 of the records and their images, independent of their order."""
+        lines = sorted(json.dumps(f.content(), sort_keys=True) for f in self.facts)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

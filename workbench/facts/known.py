@@ -49,9 +49,7 @@ def split_known(model: Model, facts: FactSet, *, progress: Progress = SILENT) ->
     sequences = [[*p, *t] for p, t in zip(prompts, targets, strict=True)]
     right = [False] * len(facts)
     for batch in progress.track(list(batches(model, sequences)), "finding known facts"):
-        logits = model.hf(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        ).logits
+        logits = model.hf(**batch.inputs, use_cache=False).logits
         guesses = logits.argmax(-1)
         for i, row in enumerate(batch.rows):
             start, n = len(prompts[row]) - 1, len(targets[row])

@@ -20,18 +20,22 @@ from workbench.facts.accepted import short_answers
 from workbench.facts.fact import Fact, Probe
 from workbench.facts.prompts import chat
 from workbench.models.model import Model
+from workbench.models.pictured import MARKER, Pictured, pictures_of
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _WRAPPED = re.compile(r"(?:Q|Question):\s*(.*?)\s*\n(?:A|Answer):\s*", re.DOTALL)
 
 
 def question_of(fact: Fact) -> str:
-    """Return the question a fact's prompt asks; a statement is asked to be completed."""
+    """Return the question a fact's prompt asks, in words; a statement is asked to be completed."""
     given = fact.extra.get("question")
     if isinstance(given, str) and given.strip():
         return given.strip()
-    wrapped = _WRAPPED.fullmatch(fact.prompt)
-    text = wrapped[1] if wrapped else fact.prompt.strip()
+    asked = str(fact.prompt)
+    if pictures_of(fact.prompt):
+        asked = asked.replace(MARKER, "").strip()
+    wrapped = _WRAPPED.fullmatch(asked)
+    text = wrapped[1] if wrapped else asked.strip()
     return text if "?" in text else f"Which completes this? {text} ..."
 
 
@@ -65,6 +69,8 @@ def letter_prompt(question: str, choices: Sequence[str]) -> str:
 def letter_probe(model: Model, fact: Fact, *, seed: int = 0) -> tuple[Probe, ...]:
     """Return the letter form of a fact with at least two choices, nothing otherwise.
 
+    A fact's picture stands before it.
+
     Raises:
         WorkbenchError: the target is not among the choices.
     """
@@ -78,4 +84,7 @@ def letter_probe(model: Model, fact: Fact, *, seed: int = 0) -> tuple[Probe, ...
         listed = "\n".join(f"{LETTERS[i]}. {choice}" for i, choice in enumerate(choices))
         text = f"{question}\n{listed}\nAnswer with the letter only."
         return (Probe(chat(model, text), letter),)
-    return (Probe(letter_prompt(question, choices), f" {letter}"),)
+    text = letter_prompt(question, choices)
+    if pictures := pictures_of(fact.prompt):
+        text = Pictured(f"{MARKER}\n{text}", pictures[-1:])
+    return (Probe(text, f" {letter}"),)

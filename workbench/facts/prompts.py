@@ -3,26 +3,26 @@
 The subject span comes from the tokenizer's character offsets, never from tokenizing substrings.
 Token roles are ROME's six (Meng et al. 2022, arXiv 2202.05262, fig. 1): first, middle and last
 subject token, first token after it, further tokens, last token. Tokens before the subject cannot
-carry what follows it and count as "before".
+carry what follows it and count as "before". The tokens of a picture are the subject's where the
+words do not name it, and else "image".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-import torch
-from jaxtyping import Int
-from torch import Tensor
+from typing import Any, Literal, get_args
 
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact
 from workbench.models.model import Model
-from workbench.models.text import encode
+from workbench.models.pictured import MARKER, ImageToken, carrying, pictures_of
+from workbench.models.pictures import Picture
+from workbench.models.text import encode, token_spans
 
 Role = Literal[
     "before",
+    "image",
     "first subject",
     "middle subject",
     "last subject",
@@ -55,7 +55,16 @@ class Prompt:
     @property
     def roles(self) -> tuple[Role, ...]:
         """The role of each token."""
-        return token_roles(len(self.ids), self.subject)
+        roles = token_roles(len(self.ids), self.subject)
+        spared = range(*self.subject)
+        shown = (isinstance(t, ImageToken) and i not in spared for i, t in enumerate(self.ids))
+        return tuple("image" if image else r for image, r in zip(shown, roles, strict=True))
+
+    @property
+    def picture(self) -> tuple[int, Picture] | None:
+        """Where the tokens of the first picture begin, and which it is; None without any."""
+        tokens = ((i, t.picture) for i, t in enumerate(self.ids) if isinstance(t, ImageToken))
+        return next(tokens, None)
 
     @property
     def last_subject(self) -> int:
@@ -88,22 +97,25 @@ def subject_span(model: Model, prompt: str, subject: str) -> tuple[int, int]:
 def subject_tokens(model: Model, prompt: str, subject: str) -> dict[int, int]:
     """Return the tokens of the subject's last occurrence: position -> characters of it read so far.
 
+    A picture stands for a subject that the words do not name: then they are its image tokens, each
+    counted as a character.
+
     Raises:
         WorkbenchError: the subject is not in the prompt.
     """
     start = prompt.rfind(subject)
+    if start < 0 and pictures_of(prompt):
+        seen = [i for i, token in enumerate(encode(model, prompt)) if isinstance(token, ImageToken)]
+        return {position: count for count, position in enumerate(seen, start=1)}
     if start < 0 or not subject.strip():
         raise WorkbenchError(
             f"The subject {subject!r} is not in the prompt {prompt!r}; write it as it stands there."
         )
     end = start + len(subject)
-    bos = model.tokenizer.bos_token
-    add = not (bos and prompt.startswith(bos))
-    encoded = model.tokenizer(prompt, add_special_tokens=add, return_offsets_mapping=True)
     # A leading space belongs to the token of the word behind it, so offsets may start before it.
     inside = {
         i: min(b, end) - start
-        for i, (a, b) in enumerate(encoded["offset_mapping"])
+        for i, (a, b) in enumerate(token_spans(model, prompt))
         if a < end and b > start and b > a
     }
     if not inside:
@@ -161,11 +173,6 @@ def group_by_length(prompts: Sequence[Prompt]) -> list[list[int]]:
     return [groups[length] for length in sorted(groups)]
 
 
-def stack(prompts: Sequence[Prompt], indices: Sequence[int]) -> Int[Tensor, "batch pos"]:
-    """Stack the ids of prompts of one length."""
-    return torch.tensor([prompts[i].ids for i in indices], dtype=torch.long)
-
-
 def chat(model: Model, user: str) -> str:
     """Render one user turn with the model's chat template, ready for its answer.
 
@@ -174,10 +181,51 @@ def chat(model: Model, user: str) -> str:
     """
     if not model.tokenizer.chat_template:
         raise WorkbenchError(f"{model.name} has no chat template; write plain prompts instead.")
-    turn = [{"role": "user", "content": user}]
-    return str(
-        model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    )
+    return rendered(model, [("user", user)])
+
+
+def rendered(model: Model, turns: Sequence[tuple[str, str]]) -> str:
+    """Render turns, each a role and its words, with a chat template, ready for an answer.
+
+    Templates of models that read images may take the words as one part of a turn beside its
+    images, and leave out what is not given as parts.
+
+    Raises:
+        WorkbenchError: the template leaves out what is said.
+    """
+
+    def written(content: Callable[[str], Any]) -> str:
+        given = [{"role": role, "content": content(text)} for role, text in turns]
+        made = model.tokenizer.apply_chat_template(
+            given, tokenize=False, add_generation_prompt=True
+        )
+        return carrying(str(made), *(text for _, text in turns))
+
+    whole = written(str)
+    if model.vision is None or _says(whole, (str(text) for _, text in turns)):
+        return whole
+    parts = written(_parts)
+    if not _says(parts, (_words(text) for _, text in turns)):
+        raise WorkbenchError(
+            f"The chat template of {model.name} leaves out what is said; write plain prompts "
+            "instead."
+        )
+    return parts
+
+
+def _says(text: str, said: Iterable[str]) -> bool:
+    """Whether a rendered text holds all that is said, and a marker for each picture."""
+    words = all(one.strip() in text for one in said)
+    return words and text.count(MARKER) == len(pictures_of(text))
+
+
+def _words(text: str) -> str:
+    return str(text).replace(MARKER, "").strip() if pictures_of(text) else text.strip()
+
+
+def _parts(text: str) -> list[dict[str, str]]:
+    seen = [{"type": "image"} for _ in pictures_of(text)]
+    return [*seen, {"type": "text", "text": _words(text)}]
 
 
 def without_template(model: Model, prompts: Sequence[str]) -> dict[str, str]:

@@ -50,7 +50,8 @@ def read_facts(path: str | Path) -> FactSet:
         WorkbenchError: the file cannot be read, holds no fact, or a record is wrong; the sentence
             names its line.
     """
-    return FactSet(tuple(make_fact(record, where) for where, record in _records(Path(path))))
+    path = Path(path)
+    return FactSet(tuple(make_fact(r, where, path.parent) for where, r in _records(path)))
 
 
 def read_facts_leniently(path: str | Path) -> Reading:
@@ -59,7 +60,8 @@ def read_facts_leniently(path: str | Path) -> Reading:
     Raises:
         WorkbenchError: the file cannot be read, or no record is a fact.
     """
-    made = [_attempt(where, record) for where, record in _records(Path(path))]
+    path = Path(path)
+    made = [_attempt(where, record, path.parent) for where, record in _records(path)]
     facts = tuple(f for f in made if isinstance(f, Fact))
     problems = tuple(str(e) for e in made if isinstance(e, WorkbenchError))
     if not facts:
@@ -67,27 +69,30 @@ def read_facts_leniently(path: str | Path) -> Reading:
     return Reading(FactSet(facts), problems)
 
 
-def make_fact(record: Record, where: str) -> Fact:
+def make_fact(record: Record, where: str, folder: Path | None = None) -> Fact:
     """Make a fact of one record.
+
+    The path of an image begins in `folder`.
 
     Raises:
         WorkbenchError: a field is missing or wrong; the sentence begins with `where`.
     """
-    made = _attempt(where, record)
+    made = _attempt(where, record, folder)
     if isinstance(made, WorkbenchError):
         raise made
     return made
 
 
 def write_facts(path: str | Path, facts: Iterable[Fact]) -> None:
-    """Write JSON Lines; the file is there whole or not at all.
+    """Write JSON Lines, images by their path from there; the file is there whole or not at all.
 
     Raises:
         WorkbenchError: the place cannot be written to, or a fact holds what JSON cannot.
     """
     path = Path(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    lines = (json.dumps(f.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for f in facts)
+    records = (f.to_json(path.parent) for f in facts)
+    lines = (json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in records)
     try:
         with part.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(lines)
@@ -227,11 +232,11 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, Record]]:
         ) from error
 
 
-def _attempt(where: str, record: Record) -> Fact | WorkbenchError:
+def _attempt(where: str, record: Record, folder: Path | None) -> Fact | WorkbenchError:
     """Make a fact of a record, or the error that says what is wrong with it and where."""
     try:
         own = all(name in record for name in _TEXTS)
-        return (None if own else public_fact(record)) or _own(record)
+        return (None if own else public_fact(record)) or _own(record, folder)
     except WorkbenchError as error:
         return WorkbenchError(f"{where}: {error}")
 
@@ -251,8 +256,8 @@ def _from_cells(record: Record, where: str) -> Record:
     return out
 
 
-def _own(record: Record) -> Fact:
-    """Make a fact of a record with the field names of `Fact`."""
+def _own(record: Record, folder: Path | None) -> Fact:
+    """Make a fact of a record with the field names of `Fact`; its image is beside the file."""
     for name in _TEXTS:
         if name not in record:
             raise WorkbenchError(
@@ -267,6 +272,8 @@ def _own(record: Record) -> Fact:
         given[name] = tuple(_items(record, name, lambda item, n=name: _text(item, n)))
     for name in _PROBES:
         given[name] = tuple(_items(record, name, lambda item, n=name: _probe(item, n)))
+    if record.get("image") is not None:
+        given["image"] = (folder or Path()) / _text(record["image"], "image")
     return Fact(**given, extra={k: v for k, v in record.items() if k not in _FIELDS})
 
 

@@ -1,6 +1,6 @@
-"""How a prompt is made to lose its subject: Gaussian noise, or another subject's tokens.
+"""How a prompt loses its subject: Gaussian noise, another subject's tokens, or a noised picture.
 
-Both give token embeddings, so every engine runs them the same way: `inputs_embeds` for the clean
+All give token embeddings, so every engine runs them the same way: `inputs_embeds` for the clean
 run and one row per sample for the corrupted ones. Replacement stays in distribution, noise does
 not (Zhang & Nanda 2023, arXiv 2309.16042, sec. 3).
 """
@@ -19,9 +19,11 @@ from torch import Tensor
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import FactSet
 from workbench.facts.prompts import Prompt, tokenize
+from workbench.models.embeddings import embed, embed_with
 from workbench.models.model import Model
+from workbench.models.vision import noise_pictures, pixels_for
 
-CorruptionName = Literal["noise", "replace"]
+CorruptionName = Literal["noise", "replace", "image"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +73,8 @@ class Noise:
     def pairs(self, model: Model, facts: FactSet) -> list[Pair]:
         """Build one pair per fact."""
         prompts = [distinguish(tokenize(model, f)) for f in facts]
-        embed = model.hf.get_input_embeddings()
         with torch.no_grad():
-            clean = [embed(_ids(model, p))[None] for p in prompts]
+            clean = [embed(model, [p.ids]) for p in prompts]
         spans = [slice(*p.subject) for p in prompts]
         subjects = [c[0, s] for c, s in zip(clean, spans, strict=True)]
         sigma = self.multiple * float(torch.cat(subjects).float().std())
@@ -110,7 +111,6 @@ class Replacement:
             WorkbenchError: that leaves no fact at all.
         """
         prompts = [distinguish(tokenize(model, f)) for f in facts]
-        embed = model.hf.get_input_embeddings()
         pick = random.Random(self.seed)
         out = []
         for prompt in prompts:
@@ -119,11 +119,10 @@ class Replacement:
                 continue
             chosen = pick.sample(others, min(self.samples, len(others)))
             first, end = prompt.subject
-            clean_ids = _ids(model, prompt)
-            ids = clean_ids.repeat(len(chosen), 1)
-            ids[:, first:end] = torch.tensor(chosen, device=ids.device)
+            replaced = [(*prompt.ids[:first], *other, *prompt.ids[end:]) for other in chosen]
             with torch.no_grad():
-                out.append(_pair(model, prompt, embed(clean_ids)[None], embed(ids)))
+                clean, corrupted = embed(model, [prompt.ids]), embed(model, replaced)
+            out.append(_pair(model, prompt, clean, corrupted))
         if not out:
             raise WorkbenchError(
                 "No subject has as many tokens as another one, so none can be replaced; add facts "
@@ -142,14 +141,59 @@ class Replacement:
         return sorted({span(p) for p in (other_answer or same)})
 
 
-Corruption = Noise | Replacement
-CORRUPTIONS: Mapping[str, type[Noise] | type[Replacement]] = {
+@dataclass(frozen=True)
+class ImageNoise:
+    """The picture's pixels replaced by noise, the words left as they are.
+
+    Attributes:
+        samples: noise samples per fact.
+        seed: seed of the noise, the same for every fact.
+    """
+
+    samples: int = 3
+    seed: int = 0
+    name: CorruptionName = "image"
+
+    def pairs(self, model: Model, facts: FactSet) -> list[Pair]:
+        """Build one pair per fact; facts without an image are left out.
+
+        Raises:
+            WorkbenchError: that leaves no fact at all.
+        """
+        prompts = [distinguish(tokenize(model, f)) for f in facts if f.image is not None]
+        if not prompts:
+            raise WorkbenchError(
+                "None of these facts has an image, so none can be noised; corrupt the subject's "
+                "words with noise, or give facts with images."
+            )
+        out = []
+        for prompt in prompts:
+            generator = torch.Generator().manual_seed(self.seed)
+            pixels = pixels_for(model.vision, [prompt.ids], model.device)
+            many = {name: v.repeat(self.samples, 1, 1, 1) for name, v in pixels.items()}
+            with torch.no_grad():
+                clean = embed_with(model, [prompt.ids], pixels)
+                noised = noise_pictures(many, generator)
+                corrupted = embed_with(model, [prompt.ids] * self.samples, noised)
+            out.append(_pair(model, prompt, clean, corrupted))
+        return out
+
+
+Corruption = Noise | Replacement | ImageNoise
+CORRUPTIONS: Mapping[str, type[Noise] | type[Replacement] | type[ImageNoise]] = {
     "noise": Noise,
     "replace": Replacement,
+    "image": ImageNoise,
 }
 
 
-def corruption_named(name: str) -> type[Noise] | type[Replacement]:
+def corruptions_for(model: Model) -> tuple[CorruptionName, ...]:
+    """Return the corruptions that a model allows: pictures are lost only where they are seen."""
+    words: tuple[CorruptionName, ...] = ("noise", "replace")
+    return words if model.vision is None else (*words, "image")
+
+
+def corruption_named(name: str) -> type[Noise] | type[Replacement] | type[ImageNoise]:
     """Look a corruption up.
 
     Raises:

@@ -31,10 +31,11 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet
 from workbench.facts.known import split_known
-from workbench.facts.prompts import Prompt, continuation, group_by_length, stack, tokenize
+from workbench.facts.prompts import Prompt, continuation, group_by_length, tokenize
 from workbench.localize.corruption import distinguish
 from workbench.localize.gradients import EMBEDDING, States, node_names, run
 from workbench.localize.localization import Cell, FactEffects, Localization, summarise
+from workbench.models.embeddings import embed
 from workbench.models.model import Model
 from workbench.models.text import encode, final_norm, unembed
 from workbench.progress import SILENT, Progress
@@ -73,9 +74,8 @@ def logit_lens(
     if top_k < 1:
         raise WorkbenchError("The lens shows at least one token; set top_k to 1 or more.")
     ids = encode(model, prompt)
-    tokens = torch.tensor([ids], device=model.device)
     names = node_names(model, ["resid"])
-    _, states = run(model, model.hf.get_input_embeddings()(tokens), names)
+    _, states = run(model, embed(model, [ids]), names)
     logits = unembed(model, final_norm(model, torch.cat([states[n] for n in names])))
     probability = torch.softmax(logits.float(), -1)
     best = probability.topk(min(top_k, probability.shape[-1]), -1)
@@ -135,11 +135,10 @@ def _effects(prompt: Prompt, part: dict[Any, Tensor]) -> FactEffects:
 
 def _direct(model: Model, prompts: Sequence[Prompt]) -> list[dict[Any, Tensor]]:
     """Return each prompt's contributions by cell, and "embedding", "constant" and "whole"."""
-    ids = stack(prompts, range(len(prompts))).to(model.device)
     kinds = ("mlp", "attn")
     final = node_names(model, ["resid"])[-1]
     names = [*node_names(model, kinds), EMBEDDING, final]
-    _, states = run(model, model.hf.get_input_embeddings()(ids), names)
+    _, states = run(model, embed(model, [p.ids for p in prompts]), names)
     last: States = {n: s[:, -1].double() for n, s in states.items()}
     foils = [p.foil[0] if p.foil else None for p in prompts]
     direction, bias = readout(model, [p.target[0] for p in prompts], foils)

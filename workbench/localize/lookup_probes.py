@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench.facts.prompts import Prompt
 from workbench.localize.gradients import HOOKS, node_names, run
+from workbench.models.embeddings import embed
 from workbench.models.model import Model
 
 Ablated = Literal["attn", "mlp"]
@@ -58,7 +58,7 @@ class Reader:
         ids = [p.ids[: p.last_subject + 1] for p in prompts]
         self.n = len(ids)
         self.batches = [
-            (same, torch.tensor([ids[i] for i in same], device=model.device))
+            (same, [ids[i] for i in same])
             for length in sorted({len(s) for s in ids})
             for same in [[i for i, s in enumerate(ids) if len(s) == length]]
         ]
@@ -73,11 +73,10 @@ class Reader:
         return [states[name] for name in names]
 
     def _read(self, names: Sequence[str], means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        embed = self.model.hf.get_input_embeddings()
         changes = {name: put_last(mean) for name, mean in means.items()}
         out: dict[str, Tensor] = {}
         for rows, ids in self.batches:
-            _, states = run(self.model, embed(ids), names, replace=changes)
+            _, states = run(self.model, embed(self.model, ids), names, replace=changes)
             for name, state in states.items():
                 last = state[:, -1]
                 out.setdefault(name, last.new_empty(self.n, last.shape[-1]))[rows] = last

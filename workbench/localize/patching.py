@@ -16,6 +16,7 @@ from workbench.localize.cone import Direction, Variant, patch_effects
 from workbench.localize.corruption import Corruption, left_out
 from workbench.localize.localization import Localization, summarise
 from workbench.localize.metrics import default_metric, metric_named
+from workbench.localize.patch_grid import patches_of
 from workbench.models.model import Model
 from workbench.models.text import decode
 from workbench.progress import SILENT, Progress
@@ -53,6 +54,7 @@ def localize_cells(
         "model": model.name,
         "model_fingerprint": model.fingerprint,
         "facts_fingerprint": facts.fingerprint,
+        **patches_of(model, [e.prompt for e in effects]),
     }
     return summarise(
         method,

@@ -15,6 +15,7 @@ from workbench.localize.localization import CellKind
 from workbench.localize.logit_lens import Linear, frozen_norm, norm_scale, readout
 from workbench.localize.wiring import HeadShare
 from workbench.models.components import Component
+from workbench.models.embeddings import embed
 from workbench.models.model import Model
 from workbench.models.text import decode, encode, final_norm
 
@@ -37,8 +38,7 @@ def last_stream(model: Model) -> str:
 def states_of(model: Model, prompt: str, names: Sequence[str]) -> tuple[tuple[str, ...], States]:
     """Run a prompt once; return its tokens and the states at some hook points."""
     ids = encode(model, prompt)
-    embeds = model.hf.get_input_embeddings()(torch.tensor([ids], device=model.device))
-    _, states = run(model, embeds, names)
+    _, states = run(model, embed(model, [ids]), names)
     return tuple(decode(model, [i]) for i in ids), states
 
 

@@ -258,6 +258,7 @@ def promoted_tokens(
     if len(one) != 1:
         raise WorkbenchError(f"{component!r} names {len(one)} components; give a single one.")
     (part,) = one
+    model.structure.writer(part)  # refuses what does not write to the stream
     kind = "mlp" if part.kind in ("mlp", "neuron") else "attn"
     tokens, states = states_of(model, prompt, [*hook_names(part.layer, kind), last_stream(model)])
     at = check_position(position, tokens)

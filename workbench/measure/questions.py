@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import pandas as pd
+
 from workbench.facts.accepted import accepted
 from workbench.facts.fact import Fact, Request
 from workbench.facts.multiple_choice import letter_probe
@@ -120,3 +122,8 @@ def answer_all(
         texts = generate(model, prompts, max_new_tokens=length, progress=progress)
         out.update(zip(prompts, texts, strict=True))
     return out
+
+
+def asked_in(table: pd.DataFrame) -> list[tuple[str, int]]:
+    """Return each row's prompt and how often its words came before: pictures are not in a table."""
+    return list(zip(table["prompt"], table.groupby("prompt").cumcount(), strict=True))

@@ -28,7 +28,7 @@ import pandas as pd
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, Request
 from workbench.measure.judge import add_divergence, judged
-from workbench.measure.questions import ask
+from workbench.measure.questions import ask, asked_in
 from workbench.measure.statistics import Score, score
 from workbench.measure.text_metrics import negative_log_likelihoods
 from workbench.models.model import Model
@@ -234,8 +234,8 @@ def measure(
         add_divergence(rows, base, model, progress)
     table = _frame([[row.get(c) for c in COLUMNS] for row in rows], COLUMNS)
     if base_card is not None:
-        known = dict(zip(base_card.answers["prompt"], base_card.answers["answer"], strict=True))
-        table["base_answer"] = table["prompt"].map(known.get)
+        known = dict(zip(asked_in(base_card.answers), base_card.answers["answer"], strict=True))
+        table["base_answer"] = [known.get(question) for question in asked_in(table)]
     scores = {name: _score(table, *where, seed) for name, where in MEASURES.items()}
     scores["perplexity"] = _perplexity(model, neutral, seed, progress)
     return Scorecard(

@@ -110,9 +110,7 @@ def negative_log_likelihoods(
     sequences = [encode(model, text, cut=True) for text in texts]
     out = [(0.0, 0)] * len(texts)
     for batch in progress.track(_groups(model, sequences), "perplexity"):
-        logits = model.hf(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        ).logits[:, :-1]
+        logits = model.hf(**batch.inputs, use_cache=False).logits[:, :-1]
         next_ids = batch.input_ids[:, 1:]
         losses = torch.nn.functional.cross_entropy(
             logits.float().transpose(1, 2), next_ids, reduction="none"

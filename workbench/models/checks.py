@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.models.vision import LANGUAGE_MODELS, MODEL_TYPE, PROCESSOR_FILES, TOWERS
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -21,12 +22,19 @@ def check_folder(folder: Path) -> None:
     Raises:
         WorkbenchError: with the first reason found.
     """
-    check_config(read_config(folder), folder)
+    config = read_config(folder)
+    check_config(config, folder)
     check_weights(folder)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise WorkbenchError(
             f"{folder} has no tokenizer; copy the model's tokenizer.json and tokenizer_config.json "
             "into it."
+        )
+    sees = config.get("model_type") == MODEL_TYPE
+    if sees and not any((folder / name).is_file() for name in PROCESSOR_FILES):
+        raise WorkbenchError(
+            f"{folder} has no image processor; copy the model's processor_config.json or "
+            "preprocessor_config.json into it."
         )
 
 
@@ -88,7 +96,9 @@ def check_config(config: dict[str, Any], source: Path | str) -> None:
             f"{source} has the model type {kind!r}, which this version of transformers does not "
             "know; use a model of a known architecture or update transformers."
         )
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or not _is_causal(config, kind):
+    if kind == MODEL_TYPE:
+        _check_llava(config, source)
+    elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or not _is_causal(config, kind):
         raise WorkbenchError(
             f"{source} ({_described(config, kind)}) is not a causal language model; use one that "
             "continues text, such as GPT-2, Llama or Qwen."
@@ -98,6 +108,25 @@ def check_config(config: dict[str, Any], source: Path | str) -> None:
             f"{source} is quantized, and quantized weights cannot be edited; use the model in "
             "float16, bfloat16 or float32."
         )
+
+
+def _check_llava(config: dict[str, Any], source: Path | str) -> None:
+    """Refuse other parts than a CLIP vision tower and a language model that hooks can reach."""
+    tower, language = (_kind(config.get(f"{part}_config")) for part in ("vision", "text"))
+    if tower not in TOWERS:
+        raise WorkbenchError(
+            f"{source} sees through a {tower or 'nameless'} tower, and only "
+            f"{', '.join(TOWERS)} is read here; use a checkpoint of the LLaVA 1.5 form."
+        )
+    if language not in LANGUAGE_MODELS:
+        raise WorkbenchError(
+            f"{source} speaks through a {language or 'nameless'} language model, in which hooks "
+            f"find no parts; use one of {', '.join(LANGUAGE_MODELS)}."
+        )
+
+
+def _kind(part: Any) -> str:
+    return str(part.get("model_type", "")) if isinstance(part, dict) else ""
 
 
 def _described(config: dict[str, Any], kind: str) -> str:

@@ -1,160 +1,29 @@
-"""One name for a part of the model everywhere: `mlp.3`, `attn.3`, `head.3.1`, `neuron.3.117`.
-
-Grammar: comma-separated items; a layer or an index may be a range or a `+` list:
-`mlp.2-4, head.3.0+2, neuron.3.10-19`.
+"""What a component stands for: parameter slices, and the matrix that it writes through.
 
 A component resolves to parameter slices by asking the TransformerLens bridge which module it is and
 matching parameters by identity, not by a table per architecture. Orientation (Conv1D or Linear),
-fused query-key-value matrices and grouped-query attention are handled here and nowhere else.
-
-    mlp.L       every weight of the MLP of layer L
-    attn.L      every weight of the attention of layer L
-    head.L.H    its query rows and output columns, and its key and value rows unless other heads
-                share them (grouped queries)
-    neuron.L.N  its input (and gate) row and its output column
+fused query-key-value matrices and grouped-query attention are handled here and nowhere else; what a
+model sees with is in `vision_components`.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from workbench.errors import WorkbenchError, unknown_name
+from workbench.errors import WorkbenchError
+from workbench.models.component_names import Component, ComponentSet
+from workbench.models.vision_components import SEEING, VisionParts, owned
 
 if TYPE_CHECKING:
     from workbench.models.model import Model
-
-Kind = Literal["mlp", "attn", "head", "neuron"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-_ITEM = re.compile(r"([A-Za-z_]+)((?:\.[0-9+\-]+)*)")
-_PART = re.compile(r"(\d+)(?:-(\d+))?")
-_LONGEST_RANGE = 1_000_000
-
-
-@dataclass(frozen=True, order=True)
-class Component:
-    """One part of the model.
-
-    Attributes:
-        layer: block number from 0.
-        kind: mlp, attn, head or neuron.
-        index: head or neuron number; -1 for whole layers.
-    """
-
-    layer: int
-    kind: Kind
-    index: int = -1
-
-    def __str__(self) -> str:
-        """Write it as it is read."""
-        tail = f".{self.index}" if self.index >= 0 else ""
-        return f"{self.kind}.{self.layer}{tail}"
-
-
-@dataclass(frozen=True)
-class ComponentSet:
-    """A sorted set of components without duplicates."""
-
-    items: tuple[Component, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Sort and drop duplicates."""
-        object.__setattr__(self, "items", tuple(sorted(set(self.items))))
-
-    def __iter__(self) -> Iterator[Component]:
-        """Iterate in layer order."""
-        return iter(self.items)
-
-    def __len__(self) -> int:
-        """Count the components."""
-        return len(self.items)
-
-    def __contains__(self, component: object) -> bool:
-        """Whether this very component is in the set."""
-        return component in self.items
-
-    def __or__(self, other: ComponentSet) -> ComponentSet:
-        """Unite two sets."""
-        return ComponentSet(self.items + other.items)
-
-    def __str__(self) -> str:
-        """Write the shortest form that `parse` reads back."""
-        groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
-        per_layer: dict[tuple[str, int], list[int]] = {}
-        for c in self.items:
-            per_layer.setdefault((c.kind, c.layer), []).append(c.index)
-        for (kind, layer), indices in per_layer.items():
-            groups.setdefault((kind, tuple(indices)), []).append(layer)
-        parts = []
-        for (kind, indices), layers in groups.items():
-            tail = "" if indices == (-1,) else f".{_ranges(indices)}"
-            parts.append(f"{kind}.{_ranges(layers)}{tail}")
-        return ", ".join(parts)
-
-    @staticmethod
-    def parse(text: str) -> ComponentSet:
-        """Read "mlp.2-4, head.3.1".
-
-        Raises:
-            WorkbenchError: the text is empty or does not follow the grammar.
-        """
-        items = [c for part in text.split(",") for c in _parse_item(part.strip())]
-        return ComponentSet(tuple(items))
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """Write sorted numbers as "2-4+7"."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return "+".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-
-
-def _numbers(text: str, item: str) -> list[int]:
-    out: list[int] = []
-    for part in text.split("+"):
-        match = _PART.fullmatch(part)
-        if not match:
-            raise WorkbenchError(
-                f"Cannot read component {item!r}: {part!r} is not a number or a range such as 2-4."
-            )
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first > _LONGEST_RANGE:
-            raise WorkbenchError(f"Cannot read component {item!r}: the range {part} is not valid.")
-        out.extend(range(first, last + 1))
-    return out
-
-
-def _parse_item(item: str) -> list[Component]:
-    match = _ITEM.fullmatch(item)
-    if not match:
-        raise WorkbenchError(
-            f"Cannot read component {item!r}; write it like mlp.3, mlp.2-4, attn.3, head.3.1 or "
-            "neuron.3.117, separated by commas."
-        )
-    kind, numbers = match[1], match[2].split(".")[1:]
-    if kind not in KINDS:
-        raise unknown_name("component kind", kind, KINDS)
-    wanted = 2 if kind in ("head", "neuron") else 1
-    if len(numbers) != wanted:
-        form = f"{kind}.LAYER.INDEX" if wanted == 2 else f"{kind}.LAYER"
-        raise WorkbenchError(f"Cannot read component {item!r}; write it as {form}.")
-    layers = _numbers(numbers[0], item)
-    indices = _numbers(numbers[1], item) if wanted == 2 else [-1]
-    if len(layers) * len(indices) > _LONGEST_RANGE:
-        raise WorkbenchError(f"Component {item!r} names more parts than any model has.")
-    return [Component(layer, kind, i) for layer in layers for i in indices]  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -265,6 +134,7 @@ class Structure:
     layers: tuple[_Layer, ...]
     sizes: Mapping[str, tuple[int, ...]]
     final_norm: str  # module path
+    vision: VisionParts | None = None
 
     @staticmethod
     def of(model: Model) -> Structure:
@@ -293,11 +163,12 @@ class Structure:
             raise WorkbenchError(
                 "This model has no norm with weights before its unembedding; use a model that has."
             )
-        return Structure(model.n_layers, n_heads, n_kv, d_head, d_mlp, layers, sizes, norm)
+        vision = VisionParts.of(bridge, model.hf.config, names)
+        return Structure(model.n_layers, n_heads, n_kv, d_head, d_mlp, layers, sizes, norm, vision)
 
     @cached_property
     def everything(self) -> ComponentSet:
-        """Every MLP and every attention."""
+        """Every MLP and every attention of the language model."""
         return ComponentSet(
             tuple(Component(i, k) for i in range(self.n_layers) for k in ("mlp", "attn"))
         )
@@ -312,7 +183,9 @@ class Structure:
             raise WorkbenchError("No component is selected; choose some, for example mlp.1-3.")
         limits = {"head": self.n_heads, "neuron": self.d_mlp}
         for c in components:
-            if c.layer >= self.n_layers:
+            if c.kind in SEEING:
+                self._seeing(c).check(c)
+            elif c.layer >= self.n_layers:
                 raise WorkbenchError(
                     f"{c} is out of range: this model has layers 0 to {self.n_layers - 1}."
                 )
@@ -323,6 +196,8 @@ class Structure:
 
     def slices(self, component: Component) -> list[ParameterSlice]:
         """Every parameter slice that belongs to a component."""
+        if component.kind in SEEING:
+            return [ParameterSlice(name) for name in self._seeing(component).names(component)]
         layer = self.layers[component.layer]
         if component.kind == "mlp":
             return [ParameterSlice(name) for name in layer.mlp_names]
@@ -352,14 +227,23 @@ class Structure:
 
     def n_parameters(self, components: ComponentSet) -> int:
         """Count the parameters of a set; what two components share counts once."""
-        if {c.kind for c in components} <= {"mlp", "attn"}:  # whole tensors never overlap
+        if {c.kind for c in components} <= {"mlp", "attn", *SEEING}:  # whole tensors never overlap
             meta = {n: torch.empty(s, device="meta") for n, s in self.sizes.items()}
             return sum(s.count(meta[s.name]) for c in components for s in self.slices(c))
         views = {n: torch.zeros(()).expand(s) for n, s in self.sizes.items()}
         return sum(int(m.sum()) for m in self.masks(components, views).values())
 
     def writer(self, component: Component) -> Writer:
-        """Return the matrix through which a component writes to the residual stream."""
+        """Return the matrix through which a component writes to the residual stream.
+
+        Raises:
+            WorkbenchError: the component is a part of what the model sees with.
+        """
+        if component.kind in SEEING:
+            raise WorkbenchError(
+                f"{component} does not write to the residual stream of the language model, where "
+                "this works; choose components such as mlp.1-3, or a method that trains."
+            )
         layer, i = self.layers[component.layer], component.layer
         if component.kind in ("mlp", "neuron"):
             columns = None if component.kind == "mlp" else (component.index,)
@@ -370,6 +254,14 @@ class Structure:
         out = layer.attn_out
         hook = f"blocks.{i}.attn.o.hook_in"
         return Writer(out.weight, hook, out.transposed, columns, layer.attn_norm)
+
+    def _seeing(self, component: Component) -> VisionParts:
+        if self.vision is None:
+            raise WorkbenchError(
+                f"This model reads text only and has no {component}; choose components such as "
+                "mlp.1-3."
+            )
+        return self.vision
 
     def head_columns(self, head: int) -> range:
         """Columns of the attention output matrix that read from a head."""
@@ -391,10 +283,6 @@ def _matrix(part: nn.Module | None, names: Mapping[int, str]) -> _Matrix | None:
     return _Matrix(names[id(weight)], names.get(id(bias)), transposed)
 
 
-def _owned(part: nn.Module, names: Mapping[int, str]) -> tuple[str, ...]:
-    return tuple(names[id(p)] for p in part.parameters() if id(p) in names)
-
-
 def _read_layer(
     block: nn.Module,
     names: Mapping[int, str],
@@ -413,7 +301,7 @@ def _read_layer(
     ins = (_matrix(getattr(mlp, part, None), names) for part in ("in", "gate"))
     n_heads, n_kv, d_head = shape
     query, rows, key_value = _attention_inputs(attn, names, n_heads * d_head, n_kv * d_head, d_head)
-    mlp_names, attn_names = _owned(mlp, names), _owned(attn, names)
+    mlp_names, attn_names = owned(mlp, names), owned(attn, names)
     return _Layer(
         tuple(m for m in ins if m),
         mlp_out,

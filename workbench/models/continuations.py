@@ -89,8 +89,7 @@ def _behind(
     """Run a left-padded batch of heads, then the tails of each; return each row's likelihood."""
     mask, device = batch.attention_mask, batch.input_ids.device
     run = model.hf.base_model(
-        input_ids=batch.input_ids,
-        attention_mask=mask,
+        **batch.inputs,
         position_ids=(mask.cumsum(1) - 1).clamp(min=0),
         use_cache=True,
     )

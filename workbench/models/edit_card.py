@@ -62,12 +62,13 @@ def edit_card(
     """Return README.md: what was edited and how, what was measured, how to load and undo."""
     blocks = [_front_matter(model), f"# {model.name}, edited" if delta else f"# {model.name}"]
     blocks += [_what(model, delta), _measures(scorecard), _robustness(certificate)]
-    blocks += [_use(formats), _undo(delta, formats)]
+    blocks += [_use(model, formats), _undo(delta, formats)]
     return "\n\n".join(b for b in blocks if b) + "\n"
 
 
 def _front_matter(model: Model) -> str:
-    lines = ["library_name: transformers", "pipeline_tag: text-generation"]
+    task = "text-generation" if model.vision is None else "image-text-to-text"
+    lines = ["library_name: transformers", f"pipeline_tag: {task}"]
     lines += ["tags:", "- model-editing", "- unlearning", "- edit-workbench"]
     lines.append(f"base_model: {json.dumps(model.name)}")
     return "\n".join(["---", *lines, "---"])
@@ -123,21 +124,24 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{key}", shown.replace("|", "\\|").replace("\n", " ")
 
 
-def _use(formats: Sequence[str]) -> str:
-    code = ["from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+def _use(model: Model, formats: Sequence[str]) -> str:
+    kind, reader, name = "AutoModelForCausalLM", "AutoTokenizer", "tokenizer"
+    if model.vision is not None:
+        kind, reader, name = "LlavaForConditionalGeneration", "AutoProcessor", "processor"
+    code = [f"from transformers import {', '.join(sorted((kind, reader)))}", ""]
     if "checkpoint" in formats:
         code += [
-            "model = AutoModelForCausalLM.from_pretrained(FOLDER)",
-            "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
+            f"model = {kind}.from_pretrained(FOLDER)",
+            f"{name} = {reader}.from_pretrained(FOLDER)",
         ]
     elif "lora" in formats:
-        code.append("model = AutoModelForCausalLM.from_pretrained(BASE)")
+        code.append(f"model = {kind}.from_pretrained(BASE)")
     if "lora" in formats:
         code += ["", "# or: the base model with the edit as an adapter"]
         code += [
             "from peft import PeftModel",
             "",
-            "base = AutoModelForCausalLM.from_pretrained(BASE)",
+            f"base = {kind}.from_pretrained(BASE)",
         ]
         code.append('edited = PeftModel.from_pretrained(base, FOLDER + "/lora")')
     if len(code) == 2:

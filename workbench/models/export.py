@@ -213,7 +213,7 @@ def _write(
 
 
 def write_checkpoint(model: Model, folder: Path, max_shard: str | int = "4GB") -> None:
-    """Save weights, configurations and tokenizer as plain transformers files.
+    """Save weights, configurations, tokenizer and processor as plain transformers files.
 
     `save_pretrained` writes into the module's configuration, so it gets a parameter-sharing copy.
 
@@ -223,6 +223,8 @@ def write_checkpoint(model: Model, folder: Path, max_shard: str | int = "4GB") -
     try:
         with quiet_transformers():
             share_parameters(model.hf).save_pretrained(folder, max_shard_size=max_shard)
+            if model.vision is not None:
+                model.vision.processor.save_pretrained(folder)
             model.tokenizer.save_pretrained(folder)
     except ValueError as error:
         raise WorkbenchError(

@@ -17,6 +17,7 @@ from typing import Any
 from workbench.models.atomic import write_json
 from workbench.models.model import Model
 from workbench.models.paths import cache_dir
+from workbench.models.pictured import with_digests
 from workbench.models.versions import versions
 
 _MOST = 400  # files; the oldest go
@@ -63,7 +64,7 @@ def _folder() -> Path:
 
 def _key(model: Model, what: str, inputs: Any) -> str:
     of = versions()
-    parts = [*model.identity, what, inputs, of["edit-workbench"], of["transformers"]]
+    parts = [*model.identity, what, with_digests(inputs), of["edit-workbench"], of["transformers"]]
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -21,6 +21,7 @@ from workbench.models.atomic import recover
 from workbench.models.checks import check_config, check_folder, read_config
 from workbench.models.model import Model
 from workbench.models.paths import cache_dir, data_dir
+from workbench.models.vision import MODEL_TYPE, Vision
 from workbench.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def load(
     revision: str | None = None,
     progress: Progress = SILENT,
 ) -> Model:
-    """Load a model and its tokenizer.
+    """Load a model and its tokenizer, and the processor of one that reads images.
 
     Args:
         name: "demo", "demo-oracle", "smollm2", a local folder, or a hub id (the only one of these
@@ -71,7 +72,7 @@ def load(
     _check_values(hf, tokenizer, folder)
     module: nn.Module = hf
     module.to(where)
-    model = Model(hf, tokenizer, str(name))
+    model = Model(hf, tokenizer, str(name), vision=_load_vision(hf, folder))
     progress.step(3, 3, f"loading {name}")
     return model
 
@@ -179,9 +180,11 @@ def _bundled(name: str) -> Path:
 
 
 def _load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, LlavaForConditionalGeneration
 
-    load_pretrained: Any = AutoModelForCausalLM.from_pretrained  # typed without the loading info
+    sees = read_config(folder).get("model_type") == MODEL_TYPE
+    kind: Any = LlavaForConditionalGeneration if sees else AutoModelForCausalLM
+    load_pretrained: Any = kind.from_pretrained  # typed without the loading info
     try:
         with quiet_transformers():
             hf, info = load_pretrained(
@@ -199,6 +202,25 @@ def _load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         ) from error
     _check_complete(info, folder)
     return hf
+
+
+def _load_vision(hf: PreTrainedModel, folder: Path) -> Vision | None:
+    """Load the processor of a model that reads images."""
+    from transformers import AutoProcessor
+
+    if hf.config.model_type != MODEL_TYPE:
+        return None
+    try:
+        with quiet_transformers():
+            processor = AutoProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:  # processor files fail in as many ways as there are formats
+        raise WorkbenchError(
+            f"The image processor in {folder} cannot be read ({_first_line(error)}); copy the "
+            "model's processor files again."
+        ) from error
+    return Vision.of(hf, processor, folder)
 
 
 def _check_complete(info: dict[str, Any], folder: Path) -> None:

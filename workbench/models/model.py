@@ -13,7 +13,7 @@ import copy
 import hashlib
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from workbench.models.components import Structure
     from workbench.models.delta import WeightDelta
+    from workbench.models.vision import Vision
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +43,14 @@ class Model:
         tokenizer: its tokenizer.
         name: "demo", "smollm2", a folder or a hub id.
         deltas: the edits that made it from its base, oldest first.
+        vision: how it sees images; None for a model that reads text only.
     """
 
     hf: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
     deltas: tuple[WeightDelta, ...] = field(default=())
+    vision: Vision | None = None
 
     def __post_init__(self) -> None:
         """Freeze the module: evaluation mode, no gradients."""
@@ -92,7 +95,7 @@ class Model:
     @cached_property
     def bridge(self) -> TransformerBridge:
         """TransformerLens hooks over this model's own parameters."""
-        return boot_bridge(self.hf, self.tokenizer)
+        return boot_bridge(self.hf, self.tokenizer, self.vision)
 
     @cached_property
     def structure(self) -> Structure:
@@ -114,14 +117,16 @@ class Model:
     def identity(self) -> tuple[Any, ...]:
         """What everything the model says hangs on: weights, configuration and chat template.
 
-        Equal weights run differently under another window, and talk otherwise in another template.
+        Equal weights run differently under another window, and talk otherwise in another template;
+        what reads images sees otherwise with another image processor.
         """
         template = self.tokenizer.chat_template
-        return (self.fingerprint, self.config.to_json_string(), template)
+        seen = (self.vision.settings,) if self.vision else ()
+        return (self.fingerprint, self.config.to_json_string(), template, *seen)
 
     def fork(self) -> Model:
         """Copy the module tree, sharing every parameter, for use in another thread."""
-        copied = Model(share_parameters(self.hf), self.tokenizer, self.name, self.deltas)
+        copied = replace(self, hf=share_parameters(self.hf))
         if "fingerprint" in self.__dict__:  # the very same parameters need no second hash
             copied.__dict__["fingerprint"] = self.fingerprint
         return copied
@@ -136,7 +141,7 @@ class Model:
         hf = share_parameters(self.hf)
         for name, update in delta.updates.items():
             replace_parameter(hf, name, _updated(self.parameters, name, update.dense()))
-        return Model(hf, self.tokenizer, self.name, (*self.deltas, delta))
+        return replace(self, hf=hf, deltas=(*self.deltas, delta))
 
 
 def _updated(parameters: Mapping[str, Tensor], name: str, update: Tensor) -> Tensor:
@@ -180,19 +185,28 @@ def replace_parameter(module: nn.Module, name: str, value: Tensor) -> None:
                 owner._parameters[key] = new
 
 
-def boot_bridge(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> TransformerBridge:
+def boot_bridge(
+    hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vision: Vision | None = None
+) -> TransformerBridge:
     """Wrap a parameter-sharing copy of `hf` with TransformerLens hooks.
 
-    The bridge reads its configuration from a folder, so a temporary one with the configuration
-    and the tokenizer is written: a model in memory and a hub id need no network this way.
+    The bridge reads its configuration from a folder, so a temporary one with the configuration,
+    the tokenizer and the processor is written: a model in memory and a hub id need no network this
+    way.
 
     Raises:
         WorkbenchError: TransformerLens does not know the architecture.
     """
     from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources.transformers import helpers
 
+    # Where a processor cannot be read, TransformerLens would install torchvision with pip, and with
+    # it another torch, into the running environment. Nothing here installs anything.
+    helpers._ensure_torchvision = lambda: False
     with tempfile.TemporaryDirectory(prefix="workbench-bridge-") as folder:
         hf.config.save_pretrained(folder)
+        if vision is not None:
+            vision.processor.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         shared = share_parameters(hf)
         try:

@@ -3,6 +3,7 @@
 Special tokens are added once: a text that already starts with the beginning-of-sequence token (a
 rendered chat template) gets no second one. Batches for scoring are padded on the right, which a
 causal model never sees from the left; generation pads on the left. A mask always goes with both.
+Pictures that prompts carry become image tokens in `encode` and pixels in `batches`, nowhere else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.models.model import Model
+from workbench.models.pictures import Picture
+from workbench.models.vision import Vision, pictures_in, pixels_of, place
 from workbench.progress import SILENT, Progress
 
 
@@ -28,11 +31,26 @@ class Batch:
         input_ids: padded ids.
         attention_mask: 1 on tokens, 0 on padding.
         rows: which of the original texts each row is.
+        pictures: those in the texts, row by row.
+        vision: how the model sees them.
     """
 
     input_ids: Int[Tensor, "batch pos"]
     attention_mask: Int[Tensor, "batch pos"]
     rows: tuple[int, ...]
+    pictures: tuple[Picture, ...] = ()
+    vision: Vision | None = None
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """Arguments of a forward pass over whole texts."""
+        masked = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        return {**masked, **self.pixels}
+
+    @property
+    def pixels(self) -> dict[str, Float[Tensor, "image channel height width"]]:
+        """Pixel values by the name of their argument; empty without pictures."""
+        return pixels_of(self.vision, self.pictures, self.input_ids.device)
 
     @property
     def lengths(self) -> Int[Tensor, " batch"]:
@@ -40,23 +58,26 @@ class Batch:
         return self.attention_mask.sum(1)
 
 
-def encode(model: Model, text: str, *, room: int = 0, cut: bool = False) -> list[int]:
-    """Return the token ids of a text, special tokens once.
+def encode(
+    model: Model, text: str, *, room: int = 0, cut: bool = False, bare: bool = False
+) -> list[int]:
+    """Return the token ids of a text, special tokens once, and image tokens for its pictures.
 
     Args:
         model: whose tokenizer to use.
         text: what to encode.
         room: tokens that must still fit behind it.
         cut: keep the beginning of a text that is too long.
+        bare: no special tokens, for what stands between others; it may be empty.
 
     Raises:
-        WorkbenchError: the text is empty or, uncut, longer than the model's context.
+        WorkbenchError: the text is empty or, uncut, longer than the model's context; or its
+            pictures do not fit its image markers, or the model.
     """
-    tokenizer = model.tokenizer
-    bos = tokenizer.bos_token
-    add = not (bos and text.startswith(bos))
-    ids = list(tokenizer(text, add_special_tokens=add)["input_ids"])
-    if not ids:
+    add = not bare and adds_special_tokens(model, text)
+    ids = model.tokenizer(str(text), add_special_tokens=add)["input_ids"]
+    ids = place(model.vision, text, ids)
+    if not ids and not bare:
         raise WorkbenchError("The prompt is empty; write at least one word.")
     if len(ids) + room > model.n_ctx:
         if cut:
@@ -66,6 +87,23 @@ def encode(model: Model, text: str, *, room: int = 0, cut: bool = False) -> list
             f"{model.n_ctx} of this model's context; shorten it."
         )
     return ids
+
+
+def adds_special_tokens(model: Model, text: str) -> bool:
+    """Whether the tokenizer should begin a text with its special tokens: not if it has them."""
+    bos = model.tokenizer.bos_token
+    return not (bos and text.startswith(bos))
+
+
+def token_spans(model: Model, text: str) -> list[tuple[int, int]]:
+    """Return the characters behind each token of `encode`; image tokens share their marker's."""
+    add = adds_special_tokens(model, text)
+    found = model.tokenizer(str(text), add_special_tokens=add, return_offsets_mapping=True)
+    vision = model.vision
+    out: list[tuple[int, int]] = []
+    for token, span in zip(found["input_ids"], found["offset_mapping"], strict=True):
+        out += [span] * (vision.n_tokens if vision and token == vision.token_id else 1)
+    return out
 
 
 def pad(
@@ -106,8 +144,10 @@ def batches(
         while end < len(order) and len(sequences[order[end]]) * (end + 1 - start) <= max_tokens:
             end += 1
         rows = tuple(order[start : max(end, start + 1)])
-        ids, mask = pad([sequences[i] for i in rows], pad_id(model), side=side)
-        yield Batch(ids.to(model.device), mask.to(model.device), rows)
+        chosen = [sequences[i] for i in rows]
+        ids, mask = pad(chosen, pad_id(model), side=side)
+        pictures = pictures_in(model.vision, chosen)
+        yield Batch(ids.to(model.device), mask.to(model.device), rows, pictures, model.vision)
         start += len(rows)
 
 
@@ -137,9 +177,7 @@ def next_token_logits(
 def _last_logits(model: Model, batch: Batch) -> Float[Tensor, "batch vocab"]:
     """Unembed only the last position of each row."""
     hf = model.hf
-    hidden = hf.base_model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-    ).last_hidden_state
+    hidden = hf.base_model(**batch.inputs, use_cache=False).last_hidden_state
     last = hidden[torch.arange(len(batch.rows), device=hidden.device), batch.lengths - 1]
     return unembed(model, last)
 
@@ -200,14 +238,15 @@ def new_tokens(
 ) -> Int[Tensor, "batch new"]:
     """Continue a left-padded batch; after an end token a row is filled with it.
 
-    Greedily, or with a generator by drawing at temperature 1.
+    Greedily, or with a generator by drawing at temperature 1; then no image token is drawn, which
+    would have no picture.
     """
     ends = end_tokens(model)
     ids, mask = batch.input_ids, batch.attention_mask
     position = (mask.cumsum(1) - 1).clamp(min=0)
     done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     fill = next(iter(ends), pad_id(model))
-    cache, new = None, []
+    cache, new, pixels = None, [], batch.pixels
     for _ in range(max_new_tokens):
         result = model.hf(
             input_ids=ids,
@@ -216,9 +255,13 @@ def new_tokens(
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **pixels,
         )
-        cache = result.past_key_values
-        token = _pick(result.logits[:, -1], generator)
+        cache, pixels = result.past_key_values, {}  # pictures stand in the prompt, read once
+        logits = result.logits[:, -1]
+        if generator is not None and model.vision is not None:
+            logits[:, model.vision.token_id] = -torch.inf
+        token = _pick(logits, generator)
         token = torch.where(done, torch.full_like(token, fill), token)
         new.append(token)
         for end in ends:

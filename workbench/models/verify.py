@@ -1,8 +1,9 @@
 """Have a clean process with plain transformers reload an export and compare it with the model.
 
 Compared are the logits at every position of a few prompts, every parameter byte by byte, tied
-embeddings, the tokenizer's output and the chat template. Cost: one interpreter start (some five
-seconds), one load, and a forward pass a prompt.
+embeddings, the tokenizer's output and the chat template; of a model that reads images also what
+its processor makes of a prompt with a picture, and the logits behind it. Cost: one interpreter
+start (some five seconds), one load, and a forward pass a prompt.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.models.model import Model
+from workbench.models.pictured import MARKER, pictures_of, shown
+from workbench.models.pictures import read_picture
+from workbench.models.text import encode
+from workbench.models.vision import pixels_for
 from workbench.progress import SILENT, Progress
 
 PROMPTS = (
@@ -111,12 +116,25 @@ def _request(
 ) -> dict[str, Any]:
     from safetensors.torch import save_file
 
-    texts = [(text, list(model.tokenizer(text)["input_ids"])) for text in prompts]
+    plain = [text for text in prompts if not pictures_of(text)]
+    texts = [(text, list(model.tokenizer(text)["input_ids"])) for text in plain]
+    runs: list[tuple[list[int], dict[str, Tensor]]]
+    runs = [(ids[: model.n_ctx], {}) for _, ids in texts if ids]
+    seen = [*(t for t in prompts if pictures_of(t)), *_with_a_picture(model, scratch)]
+    pictured = []
+    for number, text in enumerate(seen):
+        ids = encode(model, text)
+        files = [scratch / f"picture-{number}-{i}.png" for i in range(len(pictures_of(text)))]
+        for file, picture in zip(files, pictures_of(text), strict=True):
+            picture.rgb().save(file)
+        pictured.append({"text": str(text), "files": [str(f) for f in files], "run": len(runs)})
+        runs.append((ids, pixels_for(model.vision, [ids], model.device)))
     reference: dict[str, Tensor] = {}
-    for i, (_, ids) in enumerate(t for t in texts if t[1]):
-        tensor = torch.tensor([ids[: model.n_ctx]])
+    for i, (ids, pixels) in enumerate(runs):
+        tensor = torch.tensor([ids])
         reference[f"ids.{i}"] = tensor
-        logits = model.hf(input_ids=tensor.to(model.device)).logits
+        reference |= {f"{name}.{i}": value.cpu() for name, value in pixels.items()}
+        logits = model.hf(input_ids=tensor.to(model.device), **pixels).logits
         reference[f"logits.{i}"] = logits.cpu().contiguous()
     save_file(reference, scratch / "reference.safetensors")
     jobs = [
@@ -130,8 +148,21 @@ def _request(
         "fingerprint": model.fingerprint,
         "tied": is_tied(model),
         "texts": texts,
+        "pictured": pictured,
         "chat_template": model.tokenizer.chat_template,
     }
+
+
+def _with_a_picture(model: Model, scratch: Path) -> list[str]:
+    """Return a prompt with a picture of smooth colors, for a model that reads images."""
+    if model.vision is None:
+        return []
+    from PIL import Image
+
+    file = scratch / "picture.png"
+    slopes = (Image.linear_gradient("L").rotate(turn) for turn in (0, 90, 180))
+    Image.merge("RGB", list(slopes)).save(file)
+    return [shown(f"{MARKER}\n{PROMPTS[0]}", read_picture(file))]
 
 
 def is_tied(model: Model) -> bool:

@@ -1,8 +1,9 @@
 """Reload an exported model as a stranger would, and compare it with what was exported.
 
-Run by path in a clean process; imports torch, transformers, safetensors (and peft for an adapter),
-never this package. Reads a JSON request from the file named on the command line and prints one
-JSON line: for each export the largest logit difference, and a list of what differs otherwise.
+Run by path in a clean process; imports torch, transformers, safetensors (Pillow for pictures, peft
+for an adapter), never this package. Reads a JSON request from the file named on the command line
+and prints one JSON line: for each export the largest logit difference, and a list of what differs
+otherwise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    LlavaForConditionalGeneration,
+    PreTrainedModel,
+)
 
 
 def main() -> None:
@@ -29,13 +36,15 @@ def main() -> None:
         if job["adapter"] is None:
             problems += _differences(model, request)
             problems += _tokenizer_differences(job["folder"], request)
+            problems += _processor_differences(job["folder"], request, reference)
         answers.append({"difference": _largest(model, reference), "problems": problems})
     print(json.dumps(answers))
 
 
 def _model(job: dict[str, Any], request: dict[str, Any]) -> PreTrainedModel:
     dtype = getattr(torch, request["dtype"])
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    kind: Any = LlavaForConditionalGeneration if request["pictured"] else AutoModelForCausalLM
+    model: Any = kind.from_pretrained(
         job["folder"], dtype=dtype, use_safetensors=True, local_files_only=True
     )
     if job["adapter"] is not None:
@@ -73,13 +82,34 @@ def _tokenizer_differences(folder: str, request: dict[str, Any]) -> list[str]:
     return out
 
 
+def _processor_differences(
+    folder: str, request: dict[str, Any], reference: dict[str, torch.Tensor]
+) -> list[str]:
+    if not request["pictured"]:
+        return []
+    from PIL import Image
+
+    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    for prompt in request["pictured"]:
+        images = [Image.open(file) for file in prompt["files"]]
+        made = processor(text=prompt["text"], images=images, return_tensors="pt")
+        ids, pixels = (reference[f"{name}.{prompt['run']}"] for name in ("ids", "pixel_values"))
+        if not torch.equal(made["input_ids"], ids):
+            return ["the processor makes other tokens of a prompt with a picture"]
+        if not torch.equal(made["pixel_values"], pixels):
+            return ["the processor makes other pixels of a picture"]
+    return []
+
+
 @torch.no_grad()
 def _largest(model: PreTrainedModel, reference: dict[str, torch.Tensor]) -> float:
     largest = 0.0
     for name, ids in reference.items():
         if not name.startswith("ids."):
             continue
-        logits = model(input_ids=ids.to(model.device)).logits.cpu().double()
+        pixels = reference.get(f"pixel_values.{name[4:]}")
+        shown = {} if pixels is None else {"pixel_values": pixels.to(model.device)}
+        logits = model(input_ids=ids.to(model.device), **shown).logits.cpu().double()
         difference = (logits - reference[f"logits.{name[4:]}"].double()).abs().max()
         if not torch.isfinite(difference):
             return float("1e30")

@@ -30,7 +30,7 @@ class CircuitPlan(FactsPlan):
         edges: edges to keep and to measure.
         steps: gradients along the path.
         heads: take attentions apart into heads.
-        corruption: noise or replace; replace needs facts about several subjects.
+        corruption: noise, replace or image; replace needs facts about several subjects.
         samples: corrupted samples per fact.
         metric: what is measured.
     """

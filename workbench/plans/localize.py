@@ -27,7 +27,7 @@ class LocalizePlan(FactsPlan):
         model: demo, smollm2, a folder or a hub id.
         request, facts, relation, subject, most, seed: which facts; see `FactsPlan`.
         method: name of the localizer.
-        corruption: noise or replace.
+        corruption: noise, replace or image.
         samples: corrupted samples per fact.
         metric: what is measured.
         window: layers restored together.

@@ -37,6 +37,7 @@ from workbench.errors import unknown_name
 from workbench.facts.fact import Request
 from workbench.models.components import ComponentSet
 from workbench.models.model import Model
+from workbench.models.text import encode
 from workbench.progress import SILENT, Progress
 
 AlongName = Literal["instead", "answer"]
@@ -124,7 +125,7 @@ def teacher_text(model: Model, request: Request, kind: str, room: int, seed: int
 
 def behind(model: Model, text: InContext, every: Examples) -> Examples:
     """Put a text before examples, behind the token that begins every sequence, if there is one."""
-    lead = tuple(model.tokenizer(text.text, add_special_tokens=False)["input_ids"])
+    lead = tuple(encode(model, text.text, bare=True))
     bos = model.tokenizer.bos_token_id
     heads = [s[:1] if bos is not None and s[0] == bos else () for s in every.sequences]
     sequences = tuple(

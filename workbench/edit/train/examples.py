@@ -18,6 +18,7 @@ from workbench.errors import WorkbenchError
 from workbench.facts.prompts import continuation
 from workbench.models.model import Model
 from workbench.models.text import batches, encode, pad, pad_id, unembed
+from workbench.models.vision import pixels_for
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ def hidden_states(model: Model, batch: Examples) -> Float[Tensor, "token d_model
     """Return the normalised final stream from which each answer token is predicted."""
     ids, mask = pad(batch.sequences, pad_id(model))
     out = model.hf.base_model(
-        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        use_cache=False,
+        **pixels_for(model.vision, batch.sequences, model.device),
     ).last_hidden_state
     row, position = answer_positions(batch)
     return out[row.to(out.device), position.to(out.device)]

@@ -228,9 +228,15 @@ def _backward(
         lost["forget_loss"] = _forget_backward(student, objective, forget, config.forget_weight)
     if objective.retain is not None and config.retain_weight:
         loss = objective.retain(retain)
-        (config.retain_weight * loss).backward()
+        _add_gradient(config.retain_weight * loss)
         lost["retain_loss"] = float(loss.detach())
     return lost
+
+
+def _add_gradient(loss: Float[Tensor, ""]) -> None:
+    """Add a loss's gradient; text alone gives none to what a model sees with."""
+    if loss.requires_grad:
+        loss.backward()
 
 
 def _forget_backward(student: Student, objective: Objective, rows: Rows, weight: float) -> float:
@@ -240,8 +246,8 @@ def _forget_backward(student: Student, objective: Objective, rows: Rows, weight:
     eq. 6; |.| over all trained values).
     """
     loss = objective.forget(rows)
-    (weight * loss).backward()
-    if not objective.sharpness:
+    _add_gradient(weight * loss)
+    if not objective.sharpness or not loss.requires_grad:
         return float(loss.detach())
     parameters = student.trained
     grads = {
@@ -255,7 +261,7 @@ def _forget_backward(student: Student, objective: Objective, rows: Rows, weight:
         for name, g in grads.items():
             parameters[name].add_(g, alpha=objective.sharpness / float(norm))
             parameters[name].grad = None
-    (weight * objective.forget(rows)).backward()
+    _add_gradient(weight * objective.forget(rows))
     with torch.no_grad():
         for name, value in kept.items():
             parameters[name].copy_(value)

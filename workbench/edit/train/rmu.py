@@ -35,6 +35,7 @@ from workbench.facts.fact import Request
 from workbench.models.components import ComponentSet
 from workbench.models.model import Model
 from workbench.models.text import pad, pad_id
+from workbench.models.vision import pixels_for
 from workbench.progress import SILENT, Progress
 
 TokenName = Literal["answer", "all"]
@@ -117,7 +118,7 @@ def steered_layer(model: Model, components: ComponentSet, layer: int | None) -> 
         WorkbenchError: it is not in the model, or every chosen component is above it.
     """
     model.structure.check(components)
-    layers = [c.layer for c in components]
+    layers = [c.block for c in components]
     if layer is None:
         return max(layers)
     if not min(layers) <= layer < model.n_layers:
@@ -155,6 +156,7 @@ def states(model: Model, batch: Examples, layer: int) -> Float[Tensor, "token d_
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
                 use_cache=False,
+                **pixels_for(model.vision, batch.sequences, model.device),
             )
     finally:
         handle.remove()
