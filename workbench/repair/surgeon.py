@@ -35,7 +35,8 @@ _TRACED = 12  # facts that the sites are found by
 _STRONGER = ({"weight": 100.0}, {"weight": 300.0}, {"weight": 300.0, "strength": 1.3})
 _QUICK = {"confusable": 400, "named": 200, "context": 40, "generations": 8, "chats": 0}
 _CAREFUL = {"confusable": 1500, "named": 400, "context": 100, "generations": 32}
-_GENTLER = (_CAREFUL, {"confusable_weight": 10.0}, {"confusable_weight": 30.0})
+_LARGE = {"confusable": 4500, "named": 1200}
+_GENTLER = (_CAREFUL, _LARGE, {"confusable_weight": 10.0})
 _CHAT: dict[str, Scalar] = {  # of a chat model; its few prompts weigh the more
     **{"context": 20, "generations": 8, "answer.chats": 40},
     **{"answer.confusable": 100, "answer.named": 100, "answer.confusable_weight": 100.0},
@@ -49,7 +50,7 @@ _MANY: dict[str, Scalar] = {
     **{"chats": 0, "answer.confusable_weight": 40.0, "answer.weight": 50.0},
     **{"subject.target": "relation", "subject.spare": 8.0, "subject.confusable_weight": 3.0},
 }
-_DOZENS = 24  # single things in force, up to which a buffer for some is enough
+_SOME = 10  # single things in force, up to which a small buffer keeps the rest
 _FOR_SOME: dict[str, Scalar] = {
     **{"confusable": 1200, "named": 400, "context": 40, "generations": 8},
     "answer.confusable": 800,
@@ -251,7 +252,7 @@ class Surgeon:
             many: how many repairs there will be, if it is one of many; else 0.
         """
         own = {k: v for k, v in suggested_settings(self._name).items() if v is not None}
-        if many > _DOZENS:
+        if many > _SOME:
             steps = ({**_MANY, **_FOR_MANY}, _MANY_STRONGER, _MANY_GENTLER)
         elif many:
             gentler = (*_MANY_GENTLER, _FOR_MANY)
