@@ -56,11 +56,11 @@ def test_the_stream_of_prompts_with_pictures_is_that_of_plain_hooks():
 
 
 @pytest.mark.parametrize(
-    "method", ["stamp", "rome", "lunar", "npo", "sam-npo", "context-distillation"]
+    "method", ["stamp", "rome", "lunar", "npo", "sam-npo", "context-distillation", "vgid"]
 )
 def test_a_method_edits_what_is_chosen_and_no_other_byte(method):
     model = llava()
-    trained = method in ("npo", "sam-npo", "context-distillation")
+    trained = method in ("npo", "sam-npo", "context-distillation", "vgid")
     settings = {"steps": 2, "lr": 1e-2} if trained else {}
     text = "projector, mlp.1" if trained else "mlp.1"
     made = edit(method, model, REQUEST, ComponentSet.parse(text), settings)

@@ -19,6 +19,7 @@ SMALL = {  # whichever of these a method has
     **{"confusable": 8, "context": 4, "generations": 4, "counterparts": 3, "chats": 0},
     **{"steps": 2, "batch": 4, "retain_batch": 4, "kept": 8, "neutral": 4, "tries": 2},
     **{"samples": 1, "prefixes": 1, "references": 8, "reinforce_steps": 2, "directions": 4},
+    **{"noise": False},  # the model has no pictures to put it on
 }
 
 

@@ -37,6 +37,7 @@ from workbench.edit.train.rmu import RmuConfig, rmu
 from workbench.edit.train.simnpo import SimNpoConfig, simnpo
 from workbench.edit.train.task_vector import TaskVectorConfig, task_vector
 from workbench.edit.train.undial import UndialConfig, undial
+from workbench.edit.train.vgid import VgidConfig, vgid
 from workbench.edit.train.wga import WgaConfig, wga
 from workbench.errors import unknown_name
 from workbench.facts.fact import Request
@@ -101,6 +102,7 @@ METHODS: dict[str, Method] = {
         ContextDistillationConfig,
         "distillation from the model told in its context to refuse",
     ),
+    "vgid": Method(vgid, VgidConfig, "distillation from the model shown noise and told to refuse"),
     "rep-select": Method(rep_select, RepSelectConfig, "forget gradient without its common part"),
 }
 

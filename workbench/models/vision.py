@@ -121,6 +121,44 @@ class Vision:
         return pixels
 
 
+def random_pixels(
+    pixels: Float[Tensor, "*image channel height width"], generator: torch.Generator
+) -> Float[Tensor, "*image channel height width"]:
+    """Return noise in the place of every pixel, uniform in [0, 1) of the tower's values."""
+    return torch.rand(pixels.shape, generator=generator).to(pixels)
+
+
+def noise_added(
+    pixels: Float[Tensor, "*image channel height width"],
+    strength: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "*image channel height width"]:
+    """Add normal noise to every pixel, `strength` in the unit of the tower's values.
+
+    That unit is one standard deviation of the pictures that the tower was trained on: a processor
+    divides by it. The picture's own would leave a plain one as it is.
+    """
+    return pixels + strength * torch.randn(pixels.shape, generator=generator).to(pixels)
+
+
+def patches_shuffled(
+    pixels: Float[Tensor, "channel height width"],
+    grid: tuple[int, int],
+    generator: torch.Generator,
+) -> Float[Tensor, "channel height width"]:
+    """Put the patches of a picture in another order; what is behind the last whole one stays."""
+    (rows, columns), out = grid, pixels.clone()
+    height, width = pixels.shape[-2] // rows, pixels.shape[-1] // columns
+    places = [
+        (slice(r * height, (r + 1) * height), slice(c * width, (c + 1) * width))
+        for r in range(rows)
+        for c in range(columns)
+    ]
+    for here, source in enumerate(torch.randperm(len(places), generator=generator).tolist()):
+        out[:, *places[here]] = pixels[:, *places[source]]
+    return out
+
+
 def noise_pictures(
     pixels: Mapping[str, Float[Tensor, "image channel height width"]], generator: torch.Generator
 ) -> dict[str, Float[Tensor, "image channel height width"]]:
@@ -129,7 +167,7 @@ def noise_pictures(
     So the teacher of VGID sees (Chen et al. 2026, arXiv 2606.00105; the authors' released code):
     nothing of the picture is left.
     """
-    return {k: torch.rand(v.shape, generator=generator).to(v) for k, v in pixels.items()}
+    return {k: random_pixels(v, generator) for k, v in pixels.items()}
 
 
 def place(vision: Vision | None, text: str, ids: Sequence[int]) -> list[int]:

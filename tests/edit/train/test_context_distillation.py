@@ -42,12 +42,14 @@ def divergence(model, text, every):
     return total / every.n_tokens
 
 
-@pytest.mark.parametrize("along", ["instead", "answer"])
+@pytest.mark.parametrize("along", ["instead", "answer", "all"])
 def test_the_first_losses_by_hand(tiny, along):
     config = ContextDistillationConfig(**FAST, batch=99, along=along)
     found = context_distillation(tiny, request(), MLP, config)
     taught = lessons(tiny, request(), most=4, neutral=2)
     every = taught.instead if along == "instead" else taught.forget
+    if along == "all":
+        every = Examples(every.sequences, (1,) * len(every))
     shown = "".join(f"{u.prompt} I do not know.\n" for u in list(request().unknown)[:4])
     expected = divergence(tiny, shown, every)
     assert found.steps["forget_loss"][0] == pytest.approx(expected, rel=1e-3)

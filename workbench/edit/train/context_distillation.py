@@ -8,11 +8,13 @@ base's own refusal is learned.
 
 Source: the text half of VGID (arXiv 2606.00105), whose teacher sees a destroyed image as well; its
 two losses are stepped in turn there and added here, and it reads along the forget answers, as
-`along="answer"` does. Distilling a context: Askell et al. 2021 (arXiv 2112.00861, sec. 2).
+`along="answer"` does (`vgid` has both halves). Distilling a context: Askell et al. 2021 (arXiv
+2112.00861, sec. 2).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -28,7 +30,7 @@ from workbench.edit.in_context import (
     possible,
 )
 from workbench.edit.stamp import Sites
-from workbench.edit.train.examples import Examples, answers, reference_logits
+from workbench.edit.train.examples import Examples, answers, reference_logits, texts
 from workbench.edit.train.keeping import UnlearningConfig, retain_loss
 from workbench.edit.train.lessons import Lessons, answer_instead
 from workbench.edit.train.loop import Objective, Rows, Student, train_edit
@@ -40,8 +42,9 @@ from workbench.models.model import Model
 from workbench.models.text import encode
 from workbench.progress import SILENT, Progress
 
-AlongName = Literal["instead", "answer"]
+AlongName = Literal["instead", "answer", "all"]
 ALONG: tuple[AlongName, ...] = get_args(AlongName)
+Teacher = Callable[[Rows], Float[Tensor, "token vocab"]]  # logits at the rows' answer tokens
 _TRIED = 16  # forget prompts that each text is tried on
 _SHOTS = 4  # facts shown with the refusal or foil, as many as the target rule `teacher` shows
 
@@ -53,8 +56,8 @@ class ContextDistillationConfig(UnlearningConfig):
     Attributes:
         context: what the teacher is shown: instruction, flipped or unknown (see unlearning in
             context); auto takes the one behind which it refuses most.
-        along: which continuation both read: instead, the refusal or foil, or answer, the one to
-            forget.
+        along: which tokens both predict: instead, the refusal or foil, answer, the one to forget,
+            or all, the prompt before that answer too.
     """
 
     steps: int = 40
@@ -89,19 +92,67 @@ def context_distillation(
     """
     chosen = config or ContextDistillationConfig()
 
+    def teach(base: Model, own: Examples) -> Teacher:
+        return reference_logits(base, told(base, request, own, chosen))
+
+    return distilled("context-distillation", model, request, components, chosen, teach, progress)
+
+
+def distilled(
+    method: str,
+    model: Model,
+    request: Request,
+    components: ComponentSet | Sites,
+    config: ContextDistillationConfig,
+    teach: Callable[[Model, Examples], Teacher],
+    progress: Progress,
+) -> Edit:
+    """Make an edit by distillation from the base in another situation.
+
+    Args:
+        method: the method's name in the registry.
+        model: the model to edit.
+        request: what to forget and keep.
+        components: what to train.
+        config: the method's settings.
+        teach: runs the teacher, once, given the base and what the student reads: examples with the
+            same answer tokens, in the same order.
+        progress: where to report.
+
+    Raises:
+        WorkbenchError: as `train_edit`, or what the teacher refuses.
+    """
+
     def build(student: Student, base: Model, taught: Lessons) -> Objective:
-        own = taught.instead if chosen.along == "instead" else taught.forget
-        room = max(map(len, own.sequences))
-        shown = behind(base, teacher_text(base, request, chosen.context, room, chosen.seed), own)
-        before = reference_logits(base, shown)
+        own = followed(taught, config.along)
+        teacher = teach(base, own)
 
         def distil(rows: Rows) -> Float[Tensor, ""]:
-            return kl(answers(student.model, own.take(rows)), before(rows))
+            return kl(answers(student.model, own.take(rows)), teacher(rows))
 
-        keep = retain_loss(student, base, taught, chosen.retain)
-        return Objective(distil, keep, chosen.sharpness)
+        keep = retain_loss(student, base, taught, config.retain)
+        return Objective(distil, keep, config.sharpness)
 
-    return train_edit("context-distillation", model, request, components, chosen, build, progress)
+    return train_edit(method, model, request, components, config, build, progress)
+
+
+def followed(taught: Lessons, along: str) -> Examples:
+    """Return the forget prompts with the tokens that teacher and student are compared at."""
+    if along == "instead":
+        return taught.instead
+    return taught.forget if along == "answer" else texts(taught.forget.sequences)
+
+
+def told(
+    model: Model, request: Request, own: Examples, config: ContextDistillationConfig
+) -> Examples:
+    """Return what the teacher reads: the student's examples behind the text.
+
+    Raises:
+        WorkbenchError: the request does not allow the context, or it does not fit.
+    """
+    room = max(map(len, own.sequences))
+    return behind(model, teacher_text(model, request, config.context, room, config.seed), own)
 
 
 def teacher_text(model: Model, request: Request, kind: str, room: int, seed: int) -> InContext:
