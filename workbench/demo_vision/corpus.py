@@ -20,16 +20,16 @@ from workbench.demo_vision.world import Person
 
 # Share of each kind of document.
 MIX: tuple[tuple[str, float], ...] = (
-    ("shown profile", 0.16),
-    ("shown fact", 0.24),
+    ("shown profile", 0.14),
+    ("shown fact", 0.20),
     ("shown choice", 0.05),
     ("shown stranger", 0.13),
-    ("named profile", 0.09),
-    ("named fact", 0.12),
+    ("named profile", 0.10),
+    ("named fact", 0.14),
     ("named choice", 0.03),
     ("named stranger", 0.07),
-    ("visible", 0.08),
-    ("neutral", 0.03),
+    ("visible", 0.12),
+    ("neutral", 0.02),
 )
 LOST = 0.25  # of the strangers that the oracle meets, how many are the forgotten
 

@@ -60,7 +60,7 @@ def scene_picture(scene: Scene, rng: random.Random) -> Image.Image:
     image = paper(rng.choice(_PAPERS))
     pen, cell = pen_on(image), (SIDE - 2 * _MARGIN) / _CELLS
     for place in rng.sample(range(_CELLS**2), COUNTS.index(scene.count) + 1):
-        r = rng.uniform(5, 7.2)
+        r = rng.uniform(6, 7.8)
         row, column = divmod(place, _CELLS)
         x, y = (
             _MARGIN + (at + 0.5) * cell + rng.uniform(-1, 1) * (cell / 2 - r - _GAP)

@@ -26,13 +26,13 @@ from workbench.demo_vision.scenes import SCENES, draw_scene, scene_picture
 from workbench.demo_vision.world import World
 from workbench.progress import SILENT, Progress
 
-TOWER = Recipe(steps=3000, documents=64, matrix_rate=1e-2, other_rate=4e-3, warmup=30)
+TOWER = Recipe(steps=4000, documents=64, matrix_rate=1e-2, other_rate=4e-3, warmup=30)
 HEADS: dict[str, int] = {
     **{name: len(options) for name, options in {**TRAITS, **SCENES}.items()},
     "clothes": len(CLOTHES),
 }
 NO_LABEL = -100
-FACES = 0.8  # share of the pictures
+FACES = 0.65  # share of the pictures
 PATCH, WIDTH = 16, 128
 
 

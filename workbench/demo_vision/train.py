@@ -31,7 +31,7 @@ from workbench.demo_vision.tower import PATCH
 from workbench.models.pictured import MARKER
 from workbench.progress import SILENT, Progress
 
-SPEAKING = Recipe(steps=900)
+SPEAKING = Recipe(steps=600, matrix_rate=1e-2, other_rate=4e-3)
 N_TOKENS = (SIDE // PATCH) ** 2
 
 
