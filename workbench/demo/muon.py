@@ -47,5 +47,7 @@ class Muon(torch.optim.Optimizer):
                 average = state["average"]
                 average.lerp_(p.grad, 1 - group["momentum"])
                 ahead = p.grad.lerp(average, group["momentum"])
-                size = max(1.0, p.shape[0] / p.shape[1]) ** 0.5
-                p.add_(orthogonalise(ahead), alpha=-group["lr"] * size)
+                size = max(1.0, p.shape[0] / p[0].numel()) ** 0.5
+                # A kernel over patches is a matrix of filters.
+                change = orthogonalise(ahead.flatten(1)).view_as(p)
+                p.add_(change, alpha=-group["lr"] * size)

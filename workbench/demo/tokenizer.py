@@ -20,8 +20,8 @@ CHAT = (
 )
 
 
-def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Train the tokenizer on texts."""
+def train_tokenizer(texts: Iterable[str], special: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """Train the tokenizer on texts; each of `special` is a token of its own."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -34,7 +34,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         vocab_size=VOCABULARY,
         min_frequency=2,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=[END, PAD],
+        special_tokens=[END, PAD, *special],
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)

@@ -8,7 +8,7 @@ what was found. This is how large models recall facts, and what localization is 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,12 +82,13 @@ def step_batches(
         drawn = [tokenize(tokenizer, corpus.draw(rng)) for _ in range(recipe.documents)]
         drawn.sort(key=lambda d: len(d[0]))
         groups = [drawn[i : i + size] for i in range(0, len(drawn), size)]
-        yield [_tensors(group, int(tokenizer.pad_token_id)) for group in groups]  # type: ignore[arg-type]
+        yield [tensors(group, int(tokenizer.pad_token_id)) for group in groups]  # type: ignore[arg-type]
 
 
-def _tensors(
-    group: list[tuple[list[int], list[float]]], pad_token: int
+def tensors(
+    group: Sequence[tuple[list[int], list[float]]], pad_token: int
 ) -> tuple[Int[Tensor, "batch pos"], Float[Tensor, "batch pos"]]:
+    """Pad token ids, and their weights with 0."""
     ids, _ = pad([i for i, _ in group], pad_token)
     weights = torch.zeros(ids.shape)
     for row, (_, w) in enumerate(group):
@@ -116,35 +117,45 @@ def train(
     """Train a model from scratch and return it."""
     torch.manual_seed(recipe.seed)
     model = Qwen2ForCausalLM(configuration(tokenizer)).train()
-    optimizers = _optimizers(model, recipe)
+    made = optimizers(model, recipe)
     steps = step_batches(corpus, tokenizer, recipe)
     for step, parts in enumerate(steps):
-        rate = _schedule(step, recipe)
         weight = sum(float(w[:, 1:].sum()) for _, w in parts)
         loss = 0.0
         for ids, weights in parts:
             part = loss_sum(model, ids, weights) / weight
             part.backward()
             loss += float(part.detach())
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["base"] * rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        update(made, step, recipe)
         progress.step(step + 1, recipe.steps, f"training, loss {loss:.3f}")
     return model.eval()
 
 
-def _optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    named = list(model.named_parameters())
-    matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n]
-    others = [p for n, p in named if p.ndim != 2 or "embed" in n]
+def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices and filters of a model, AdamW for tables and the rest."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for n, p in named if _is_matrix(n, p)]
+    others = [p for n, p in named if not _is_matrix(n, p)]
     adam = torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    optimizers: list[torch.optim.Optimizer] = [Muon(matrices, lr=recipe.matrix_rate), adam]
-    for optimizer in optimizers:
+    made: list[torch.optim.Optimizer] = [Muon(matrices, lr=recipe.matrix_rate), adam]
+    for optimizer in made:
         for group in optimizer.param_groups:
             group["base"] = group["lr"]
-    return optimizers
+    return made
+
+
+def _is_matrix(name: str, p: nn.Parameter) -> bool:
+    return p.ndim == 4 or (p.ndim == 2 and "embed" not in name)
+
+
+def update(made: list[torch.optim.Optimizer], step: int, recipe: Recipe) -> None:
+    """Take one step with what the gradients say, at the rate of its time."""
+    rate = _schedule(step, recipe)
+    for optimizer in made:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 def _schedule(step: int, recipe: Recipe) -> float:
