@@ -113,6 +113,16 @@ def test_the_table_of_stamps_parts_is_that_of_the_study() -> None:
         assert shown[kind.format(number)][1] == f"{row['acc_r']:.2f}"
 
 
+def test_what_readme_says_of_smollm2_is_in_the_study() -> None:
+    found = pd.read_csv(STUDIES / "smollm2-8" / "table.csv").set_index("method")
+    assert (found["seeds"] == 1).all() and (found["failed"] == 0).all()
+    stamp, memit = found.loc["stamp, at the subject"], found.loc["memit"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    kept = rf"keeps {stamp['acc_r']:.2f} of\s+the others.*MEMIT keeps {memit['acc_r']:.2f}"
+    assert stamp["acc_f"] == 0 and re.search(kept, text, re.DOTALL)
+    assert (stamp["recovered"], memit["recovered"]) == (1 / 8, 1 / 4)
+
+
 def test_the_repairs_curve_in_its_readme_is_that_of_its_file() -> None:
     found = pd.read_csv(ROOT / "data/demo/repairs/trial.csv")
     shown = table_behind("How many repairs", "data/demo/repairs/README.md")
