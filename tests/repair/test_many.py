@@ -13,6 +13,7 @@ from workbench.errors import WorkbenchError
 from workbench.facts.accepted import accepted
 from workbench.facts.fact import Fact, FactSet
 from workbench.figures.trials import trial_curves
+from workbench.job_inputs import CAPITALS
 from workbench.measure.answers import is_right
 from workbench.models.load import load
 from workbench.models.model import Model
@@ -130,6 +131,21 @@ def test_all_that_is_known_goes_where_it_is_said_if_it_is_one_thing(
     made = replace(surgeon, catalog=sports).plan(Intent("forget", "Mona Zojum"), base)
     assert [f.relation for f in made.forget] == ["sport"]
     assert made.sites == {"answer": "mlp.4-5"}
+
+
+def test_a_chat_models_single_things_go_where_they_are_said(
+    surgeon: Surgeon, base: Model, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Surgeon, "_name", CAPITALS)
+    others = [dose(f"P{i}") for i in range(SEVERAL)]
+    made = surgeon.plan(Intent("forget", "Mona Zojum", "sport"), base, others=others)
+    assert made.sites == {"answer": "mlp.4-5"} and made.settings["answer.target"] == "logits"
+    tried = made.settings
+    for more in made.gentler:  # every step asks for more care where the answer is written
+        later = {**tried, **more}
+        assert all(later[k] >= tried[k] for k in more if k.startswith("answer."))
+        assert any(later[k] > tried[k] for k in more if k.startswith("answer."))
+        tried = later
 
 
 @pytest.mark.slow

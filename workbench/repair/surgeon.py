@@ -122,6 +122,7 @@ class Surgeon:
         whole = intent.action == "forget" and len(meant) == len(known) > 1
         many = intent.action == "forget" and not whole and one_of_many(others)
         many = many and set(possible) <= set(request.unknown.relations)
+        many = many and self._name != CAPITALS  # what one relation reads was not tried there
         sites = self._sites(request, whole, many, progress)
         many = many and "subject" in sites
         own = request.retain.about([subject])
