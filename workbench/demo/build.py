@@ -75,6 +75,17 @@ def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
         half.rename(folder)
 
 
+def told() -> Progress:
+    """Return a progress that writes every tenth step and the time so far to standard error."""
+    start = time.monotonic()
+
+    def report(done: int, total: int, label: str) -> None:
+        if done % 10 == 0 or done == total:
+            sys.stderr.write(f"{done}/{total} {label}, {time.monotonic() - start:.0f} s\n")
+
+    return Progress(report=report)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and build."""
     parser = argparse.ArgumentParser(prog="python -m workbench.demo.build", description=__doc__)
@@ -84,17 +95,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=Recipe().steps)
     chosen = parser.parse_args(arguments)
     models = {"facts": (), None: MODELS}.get(chosen.only, (chosen.only,))
-    start = time.monotonic()
-
-    def report(done: int, total: int, label: str) -> None:
-        if done % 10 == 0 or done == total:
-            sys.stderr.write(f"{done}/{total} {label}, {time.monotonic() - start:.0f} s\n")
-
     build(
         chosen.out,
         recipe=replace(Recipe(), steps=chosen.steps, seed=chosen.seed),
         models=models,
-        progress=Progress(report=report),
+        progress=told(),
     )
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from transformers import (
     LlavaProcessor,
 )
 
+from workbench.demo.build import told
 from workbench.demo.tokenizer import train_tokenizer
 from workbench.demo.train import Recipe
 from workbench.demo_vision.checkpoint import Checkpoint
@@ -146,18 +145,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--speaking-steps", type=int, default=SPEAKING.steps)
     chosen = parser.parse_args(arguments)
     models = {"facts": (), None: MODELS}.get(chosen.only, (chosen.only,))
-    start = time.monotonic()
-
-    def report(done: int, total: int, label: str) -> None:
-        if done % 10 == 0 or done == total:
-            sys.stderr.write(f"{done}/{total} {label}, {time.monotonic() - start:.0f} s\n")
-
     build(
         chosen.out,
         seeing=replace(TOWER, steps=chosen.seeing_steps, seed=chosen.seed),
         speaking=replace(SPEAKING, steps=chosen.speaking_steps, seed=chosen.seed),
         models=models,
-        progress=Progress(report=report),
+        progress=told(),
     )
 
 
