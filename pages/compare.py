@@ -10,6 +10,7 @@ from workbench.compare.estimate import estimate
 from workbench.compare.runner import cells_dir, run_study, tasks_of
 from workbench.compare.study import Study, read_study
 from workbench.compare.table import StudyResult, gather
+from workbench.errors import WorkbenchError
 from workbench.figures.studies import pareto
 from workbench.models.paths import data_dir
 from workbench.study_report import headers, html, read_results, rows
@@ -27,9 +28,16 @@ def main() -> None:
     if chosen is None:
         return
     study, shipped = chosen
-    with st.spinner("Reading the study …"):
-        tasks = tasks_of(study, cells_dir())
-        left = estimate(study, tasks, cells_dir())
+    try:
+        with st.spinner("Reading the study …"):
+            tasks = tasks_of(study, cells_dir())
+            left = estimate(study, tasks, cells_dir())
+    except WorkbenchError as error:  # its model may not be here, what was published is
+        if not shipped.is_dir():
+            raise
+        st.warning(show.plain(str(error)), icon=":material/warning:")
+        _published(shipped)
+        return
     st.caption(left.words())
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Run what is left", type="primary", key="run study", disabled=left.left == 0):
@@ -41,10 +49,14 @@ def main() -> None:
     if left.done:
         _shown(gather(study, tasks))
     elif shipped.is_dir():
-        st.caption("Its results as they were published; the edits themselves are made by running.")
-        _shown(read_results(shipped))
+        _published(shipped)
     else:
         show.empty("Nothing of this study was run yet.")
+
+
+def _published(folder: Path) -> None:
+    st.caption("Its results as they were published; the edits themselves are made by running.")
+    _shown(read_results(folder))
 
 
 def _study() -> tuple[Study, Path] | None:

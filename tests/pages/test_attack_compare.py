@@ -106,6 +106,14 @@ def test_a_published_study_is_shown_before_it_was_run_here():
     assert set(looked_up["components"]) == {"mlp.0-1"} and len(looked_up) == 6
 
 
+def test_a_published_study_is_shown_where_its_model_is_not():
+    at = go(open_app(), "compare")  # the tests' cache is an empty one
+    at.selectbox(key="study").set_value("smollm2-8").run()
+    assert "has not been fetched" in at.warning[0].value and not at.error
+    cells = at.dataframe[-1].value
+    assert "as they were published" in texts(at) and "stamp, at the subject" in set(cells["method"])
+
+
 def test_a_study_runs_and_its_edit_is_loaded(tmp_path: Path):
     at = go(open_app(), "compare")
     at.selectbox(key="study").set_value("a file").run()
