@@ -11,7 +11,7 @@ from workbench.edit.buffer import Site
 from workbench.edit.stamp import SITES
 from workbench.errors import WorkbenchError
 from workbench.figures.cells import cell_panels, cells_of, head_cells
-from workbench.figures.theme import kind_label, method_label
+from workbench.figures.theme import LOST_BY, kind_label, method_label
 from workbench.job_inputs import job_settings
 from workbench.localize.agreement import agreement
 from workbench.localize.controls import random_components
@@ -31,11 +31,6 @@ from parts.state import base, keep, request, say, store, workspace
 from parts.tray import tray
 
 _DEFAULT = "automatic"
-_CORRUPTION_WORDS = {
-    "noise": "noise on its tokens",
-    "replace": "another subject's tokens",
-    "image": "noise in the place of the picture",
-}
 _HELP = {
     "causal_tracing": "Lose the subject, restore one place at a time: what brings the answer back?",
     "activation_patching": "The same with another subject in its place, heads included; exact.",
@@ -85,7 +80,7 @@ def _controls(relations: tuple[str, ...], subjects: tuple[str, ...]) -> Localize
     corruption = columns[3].selectbox(
         "How the subject is lost",
         [*corruptions_for(base())],
-        format_func=lambda c: _CORRUPTION_WORDS.get(c, c),
+        format_func=lambda c: LOST_BY.get(c, c),
         disabled=not patching,
         key="corruption",
     )

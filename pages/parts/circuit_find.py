@@ -10,6 +10,7 @@ import streamlit as st
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet
 from workbench.facts.readers import write_facts
+from workbench.figures.theme import LOST_BY
 from workbench.localize.circuit import faithfulness
 from workbench.localize.circuit_graph import Circuit
 from workbench.localize.corruption import corruptions_for
@@ -30,11 +31,6 @@ T = TypeVar("T")
 EDGES = 100  # kept unless the user says otherwise
 _LIVE = 6e7  # parameters times facts up to which a circuit is measured while a slider moves
 _AUTOMATIC = "automatic"
-_LOST = {
-    "noise": "noise on its tokens",
-    "replace": "another subject's tokens",
-    "image": "noise in the place of the picture",
-}
 
 
 def controls(look: Look) -> CircuitPlan | None:
@@ -59,7 +55,7 @@ def controls(look: Look) -> CircuitPlan | None:
     lost = columns[1].selectbox(
         "How the subject is lost",
         ["noise", "replace"] if scope == "one" else ["replace", "noise", *seen],
-        format_func=lambda c: _LOST.get(c, c),
+        format_func=lambda c: LOST_BY.get(c, c),
         disabled=scope == "one",
         key=f"circuit lost {scope}",
         help="Another subject's tokens need facts about several subjects.",
@@ -164,7 +160,7 @@ def _words(record: RunRecord) -> str:
     config = record.config
     named = [config.get("subject"), config.get("relation")]
     about = ", ".join(str(n) for n in named if n) or "a prompt of your own"
-    lost = _LOST.get(str(config.get("corruption")), "")
+    lost = LOST_BY.get(str(config.get("corruption")), "")
     return f"{about}; {lost} ({record.started[:10]} {record.started[11:16]}, {record.id[-6:]})"
 
 

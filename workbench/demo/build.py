@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 
 from workbench.demo.corpus import Corpus, tokenizer_texts
 from workbench.demo.fact_files import replayed_text, write_fact_files
@@ -63,13 +63,15 @@ def _corpus(world: World, name: str) -> Corpus:
     return Corpus(world, world.forget if name == "oracle" else frozenset())
 
 
-def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a model in half precision with its tokenizer; the folder appears whole."""
+def save(
+    model: PreTrainedModel, reader: PreTrainedTokenizerFast | ProcessorMixin, folder: Path
+) -> None:
+    """Write a model in half precision with its tokenizer or processor; the folder appears whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         half = Path(temporary) / folder.name
         model.to(torch.float16).save_pretrained(half)
-        tokenizer.save_pretrained(half)
+        reader.save_pretrained(half)
         if folder.exists():
             folder.rename(Path(temporary) / "old")
         half.rename(folder)

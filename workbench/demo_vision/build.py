@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +17,9 @@ import torch
 from jaxtyping import Float16
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import (
-    CLIPVisionModel,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
+from transformers import CLIPVisionModel
 
-from workbench.demo.build import told
+from workbench.demo.build import save, told
 from workbench.demo.tokenizer import train_tokenizer
 from workbench.demo.train import Recipe
 from workbench.demo_vision.checkpoint import Checkpoint
@@ -121,16 +116,6 @@ def _seen(
 
 def _corpus(gallery: Gallery, name: str) -> Corpus:
     return Corpus(gallery, gallery.world.forget if name == "oracle" else frozenset())
-
-
-def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
-    """Write a model in half precision with its processor; the folder appears whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        half = Path(temporary) / folder.name
-        model.to(torch.float16).save_pretrained(half)
-        processor.save_pretrained(half)
-        half.rename(folder)
 
 
 def main(arguments: list[str] | None = None) -> None:

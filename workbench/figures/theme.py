@@ -19,6 +19,11 @@ _KINDS = {
     "attn": "Attention",
     "head": "Attention heads",
 }
+LOST_BY = {
+    "noise": "noise on its tokens",
+    "replace": "another subject's tokens",
+    "image": "noise in the place of the picture",
+}  # how a subject is lost, by corruption
 _METHODS = {
     "causal_tracing": "Causal tracing",
     "activation_patching": "Activation patching",

@@ -129,16 +129,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except Exception as error:  # tokenizer files fail in as many ways as there are formats
-        raise WorkbenchError(
-            f"The tokenizer in {folder} cannot be read ({_first_line(error)}); copy the model's "
-            "tokenizer files again."
-        ) from error
+    tokenizer = _read(AutoTokenizer, folder, "tokenizer", "tokenizer files")
     if not tokenizer.is_fast or len(tokenizer) == 0:
         raise WorkbenchError(
             f"{folder} has no fast tokenizer (tokenizer.json), which is needed to find a subject's "
@@ -210,17 +201,20 @@ def _load_vision(hf: PreTrainedModel, folder: Path) -> Vision | None:
 
     if hf.config.model_type != MODEL_TYPE:
         return None
+    processor = _read(AutoProcessor, folder, "image processor", "processor files")
+    return Vision.of(hf, processor, folder)
+
+
+def _read(kind: Any, folder: Path, what: str, files: str) -> Any:
+    """Read what stands beside the weights."""
     try:
         with quiet_transformers():
-            processor = AutoProcessor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except Exception as error:  # processor files fail in as many ways as there are formats
+            return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # such files fail in as many ways as there are formats
         raise WorkbenchError(
-            f"The image processor in {folder} cannot be read ({_first_line(error)}); copy the "
-            "model's processor files again."
+            f"The {what} in {folder} cannot be read ({_first_line(error)}); copy the model's "
+            f"{files} again."
         ) from error
-    return Vision.of(hf, processor, folder)
 
 
 def _check_complete(info: dict[str, Any], folder: Path) -> None:
