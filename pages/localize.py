@@ -27,6 +27,7 @@ from workbench.workspace.choosing import by_site, with_cells
 
 from parts import show
 from parts.background import finished, start
+from parts.pictures import scores_on_picture
 from parts.state import base, keep, request, say, store, workspace
 from parts.tray import tray
 
@@ -182,6 +183,7 @@ def _result(run: str) -> None:
         _side_by_side(found, second, records, run, other)
     else:
         _panels(found, f"trace {run}", method_label(found.method))
+    scores_on_picture(found)
     _heads(found)
     _widgets(found)
     plan = plan_of("localize", records[run].config)

@@ -15,26 +15,31 @@ from workbench.facts.fact import Fact, Request
 from workbench.facts.prompts import chat
 from workbench.facts.readers import read_facts_leniently
 from workbench.facts.request_files import request_names
-from workbench.job_inputs import CAPITALS, in_demo_world
+from workbench.job_inputs import CAPITALS, bundled_world
 from workbench.measure.next_tokens import next_tokens
 from workbench.models.abilities import abilities
+from workbench.models.bundled import bundle_of
 from workbench.models.paths import cache_dir
+from workbench.models.pictured import MARKER
 from workbench.models.smollm2 import get_smollm2
 from workbench.models.text import generate
 from workbench.workspace.requests import keep_request
 
 from parts import show
 from parts.background import finished, start
+from parts.pictures import portraits, uploaded, with_picture
 from parts.state import base, choose_model, edited, keep, request, say, workspace
 from parts.tour import tour
 
 _SHOWN = 1000  # rows of facts in the table
 _OTHER = "another …"
-_NAMED = ("demo", "smollm2", "demo-oracle", _OTHER)
+_NAMED = ("demo", "demo-vision", "smollm2", "demo-oracle", "demo-vision-oracle", _OTHER)
 _ABOUT = {
     "demo": "A small bundled model of an invented world; all that it knows is known.",
     "smollm2": "SmolLM2-135M-Instruct, a real pretrained chat model (98 MB to download, once).",
-    "demo-oracle": "The bundled model's twin that never saw the facts to forget.",
+    "demo-vision": "A small bundled model that sees: invented people, known by face and by name.",
+    "demo-oracle": "The demo's twin that never saw the facts to forget.",
+    "demo-vision-oracle": "The twin of demo-vision that was never told of the people to forget.",
     _OTHER: "A folder in Hugging Face format, or a hub id. Only safetensors are read.",
 }
 _PARTS = {"forget": "forget", "retain": "keep", "evaluate": "keep, held back for measuring"}
@@ -115,15 +120,15 @@ def _requests() -> None:
     st.subheader("What to forget")
     here = workspace()
     model = base()
-    demo = model.name in ("demo", "demo-oracle")
-    names = [*request_names(), CAPITALS]
+    world = bundle_of(model.name)
+    names = [*request_names(world.facts if world else None), CAPITALS]
     with st.container(horizontal=True):
         for name in names:
             why = ""
             if name == CAPITALS and not model.tokenizer.chat_template:
                 why = "It asks in chat form, and this model has no chat template."
-            if name != CAPITALS and not demo:
-                why = "These facts exist only in the bundled model's world."
+            if name != CAPITALS and not world:
+                why = "These facts exist only in the world of a bundled model."
             chosen = here.request == name
             if st.button(
                 name,
@@ -169,6 +174,7 @@ def _facts(wanted: Request) -> None:
     )
     rows = [i for i in event["selection"]["rows"] if i < len(shown)]
     chosen = [shown[i][1] for i in rows]
+    portraits(chosen)
     with st.container(horizontal=True):
         if st.button("Forget only these", disabled=not chosen, key="forget these", type="primary"):
             _take(forgetting(wanted, chosen))
@@ -203,11 +209,17 @@ def _by_hand(wanted: Request) -> None:
         target = st.text_input("Answer", help="What the model continues with.", key="own target")
         foil = st.text_input("Wrong answer (optional)", key="own foil")
         relation = st.text_input("Relation (optional)", key="own relation")
+        picture = None
+        if base().vision is not None:
+            label = f"Picture, if the prompt says {MARKER}; it may stand for the subject"
+            picture = uploaded("own picture", label)
         to_forget = st.form_submit_button("Forget it", type="primary")
         to_keep = st.form_submit_button("Keep it")
     if to_forget or to_keep:
         spaced = [t if not t or t.startswith(" ") else f" {t}" for t in (target, foil)]
-        fact = Fact(subject.strip(), prompt, spaced[0], spaced[1] or None, relation.strip())
+        image = picture.path if picture and MARKER in prompt else None
+        said = (subject.strip(), prompt, spaced[0], spaced[1] or None, relation.strip())
+        fact = Fact(*said, image=image)
         _take(forgetting(wanted, (*wanted.forget, fact)) if to_forget else keeping(wanted, (fact,)))
 
 
@@ -242,18 +254,21 @@ def _ask(can_chat: bool, wanted: Request) -> None:
     st.subheader("Ask the model")
     as_chat = st.toggle(
         "as a question in a conversation",
-        value=can_chat and not in_demo_world(base(), workspace().request),
+        value=can_chat and not bundled_world(base(), workspace().request),
         disabled=not can_chat,
         help=None if can_chat else "This model has no chat template.",
         key="ask chat",
     )
     first = wanted.forget[0]
     default = first.extra.get("question", "") if as_chat else first.prompt
-    text = st.text_area("Prompt", value=default, key=f"ask {workspace().model}", height=90)
+    text = st.text_area("Prompt", value=str(default), key=f"ask {workspace().model}", height=90)
     if not text.strip():
         show.empty("Write a prompt to see how the model goes on.")
         return
-    prompt = chat(base(), text) if as_chat else text
+    asked = with_picture(text, f"ask {workspace().model}")
+    if asked is None:
+        return
+    prompt = chat(base(), asked) if as_chat else asked
     now = edited()
     with st.container(border=True):
         st.caption("The model goes on" + (" (with your edits)" if workspace().active else ""))

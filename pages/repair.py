@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from workbench.job_inputs import in_demo_world
+from workbench.job_inputs import bundled_world
 from workbench.repair.ledger import Entry
 from workbench.repair.service import Service
 
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _examples(here: Service) -> None:
-    sentences = _DEMO if in_demo_world(here.patient.base, "") else _ANY
+    sentences = _DEMO if bundled_world(here.patient.base) else _ANY
     with st.container(border=True):
         st.write("Nothing was said yet. Write below, or begin with one of these:")
         for number, sentence in enumerate(sentences):

@@ -1,7 +1,7 @@
 """What the main job runs on: settings, the request, the facts to trace, and neutral texts.
 
-The bundled model has its requests under data/demo/facts. A pretrained model knows none of that
-world, so it is asked for capitals, and those that it answers make its request. What a person wrote
+The bundled models have their requests beside their facts. A pretrained model knows none of these
+worlds, so it is asked for capitals, and those that it answers make its request. What a person wrote
 (a request file) is taken as it is, for any model.
 """
 
@@ -22,6 +22,7 @@ from workbench.facts.known import known_wordings
 from workbench.facts.readers import parse_json, read_text
 from workbench.facts.request_files import load_request, request_names
 from workbench.localize.corruption import Corruption, Noise
+from workbench.models.bundled import BUNDLES, Bundle, bundle_of
 from workbench.models.model import Model
 from workbench.models.paths import data_dir
 from workbench.progress import SILENT, Progress
@@ -150,7 +151,7 @@ def job_inputs(
         own,
         draw(pool, max(enough - len(own), 0), seed),
         neutral_texts(model, name),
-        FactSet() if in_demo_world(model, name) else everyday_questions(model),
+        FactSet() if bundled_world(model, name) else everyday_questions(model),
     )
 
 
@@ -170,7 +171,8 @@ def to_trace(
 
 def default_request(model: str) -> str:
     """Return the request a model is shown with, by the model's name."""
-    return "athletes" if model in ("demo", "demo-oracle") else CAPITALS
+    bundle = bundle_of(model)
+    return bundle.request if bundle else CAPITALS
 
 
 def request_for(model: Model, name: str, *, seed: int = 0, progress: Progress = SILENT) -> Request:
@@ -221,19 +223,19 @@ def draw(facts: FactSet, count: int, seed: int) -> FactSet:
     return FactSet(tuple(facts[i] for i in sorted(chosen)))
 
 
-def in_demo_world(model: Model, request: str) -> bool:
-    """Whether a model speaks of the bundled model's world only, or is asked about it."""
-    return model.name in ("demo", "demo-oracle") or request in request_names()
+def bundled_world(model: Model, request: str = "") -> Bundle | None:
+    """Return the bundled world that a model speaks of alone, or is asked about; None if neither."""
+    asked = (b for b in BUNDLES if request in request_names(b.facts))
+    return bundle_of(model.name) or next(asked, None)
 
 
-def neutral_texts(model: Model, request: str) -> tuple[str, ...]:
-    """Read the everyday texts for a model: those of the demo world, or plain English.
+def neutral_texts(model: Model, request: str = "") -> tuple[str, ...]:
+    """Read the everyday texts for a model: those of its bundled world, or plain English.
 
     Raises:
         WorkbenchError: the file is missing or broken.
     """
-    path = data_dir() / (
-        "demo/facts/neutral.jsonl" if in_demo_world(model, request) else "neutral.jsonl"
-    )
+    bundle = bundled_world(model, request)
+    path = (bundle.facts if bundle else data_dir()) / "neutral.jsonl"
     records = [parse_json(line, str(path)) for line in read_text(path).splitlines() if line]
     return tuple(str(record["text"]) for record in records)

@@ -51,7 +51,7 @@ def controls(look: Look) -> CircuitPlan | None:
     scope = columns[0].selectbox(
         "Facts", list(scopes), format_func=scopes.__getitem__, key=f"circuit facts {look.key}"
     )
-    seen = [c for c in corruptions_for(base()) if c == "image"]
+    seen = [c for c in corruptions_for(base()) if c.startswith("image")]
     lost = columns[1].selectbox(
         "How the subject is lost",
         ["noise", "replace"] if scope == "one" else ["replace", "noise", *seen],

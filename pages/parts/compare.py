@@ -13,6 +13,7 @@ from workbench.models.text import generate
 from workbench.recent import remember
 
 from parts import show
+from parts.pictures import with_picture
 from parts.state import request, stack, workspace
 
 _KINDS = {
@@ -78,7 +79,8 @@ def _asked(kind: str) -> list[tuple[str, str]]:
     wanted = request()
     if kind == "own":
         text = st.text_area("Prompt", key="free prompt", height=80)
-        return [(text, "")] if text.strip() else []
+        asked = with_picture(text, "free") if text.strip() else None
+        return [] if asked is None else [(asked, "")]
     facts = wanted.evaluate or wanted.retain if kind == "retain" else wanted.forget
     found = [pair for fact in facts for pair in _pairs(fact, kind)]
     step = max(len(found) // _ROWS, 1)

@@ -17,10 +17,12 @@ from workbench.facts.prompts import tokenize
 from workbench.figures.tokens import shown
 from workbench.localize.logit_lens import LogitLens, logit_lens
 from workbench.models.model import Model
+from workbench.models.pictured import pictures_of
 from workbench.recent import remember
 from workbench.workspace.choosing import site_of
 
 from parts import show
+from parts.pictures import portraits, with_picture
 from parts.state import base, edited, facts_to_trace, workspace
 
 T = TypeVar("T")
@@ -76,7 +78,9 @@ class Look:
     @property
     def key(self) -> str:
         """A short name of the question, for the keys of widgets."""
-        text = "\0".join((self.model.name, self.question.prompt, self.question.target))
+        asked = self.question
+        seen = (picture.digest for picture in pictures_of(asked.prompt))
+        text = "\0".join((self.model.name, str(asked.prompt), asked.target, *seen))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @property
@@ -165,6 +169,7 @@ def _of_request() -> Question:
         key=f"browse prompt {workspace().request} {whom}",
     )
     fact = about[number]
+    portraits([fact])
     st.session_state["browse kept fact"] = (fact.subject, fact.prompt)
     return Question(fact.prompt, fact.target, fact.foil, fact.subject, fact.relation)
 
@@ -173,7 +178,7 @@ def _own() -> Question | None:
     """Read a prompt of the user's own; what was written stays when the page is left."""
     first = facts_to_trace()[0]
     kept = st.session_state.setdefault(
-        "browse kept own", {"prompt": first.prompt, "answer": "", "wrong": "", "subject": ""}
+        "browse kept own", {"prompt": str(first.prompt), "answer": "", "wrong": "", "subject": ""}
     )
     kept["prompt"] = st.text_area("Prompt", kept["prompt"], key="browse own prompt", height=80)
     columns = st.columns(3)
@@ -187,9 +192,11 @@ def _own() -> Question | None:
     }
     for column, (name, (label, about)) in zip(columns, helps.items(), strict=True):
         kept[name] = column.text_input(label, kept[name], key=f"browse own {name}", help=about)
-    prompt = kept["prompt"]
-    if not prompt.strip() or not kept["answer"].strip():
+    if not kept["prompt"].strip() or not kept["answer"].strip():
         show.empty("Write a prompt and the answer to look for in it.")
+        return None
+    prompt = with_picture(kept["prompt"], "browse")
+    if prompt is None:
         return None
     answer, wrong = (_behind(prompt, kept[n]) for n in ("answer", "wrong"))
     return Question(prompt, answer, wrong or None, kept["subject"].strip(), own=True)

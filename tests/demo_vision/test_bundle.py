@@ -88,12 +88,21 @@ def listed(fact):
     return [(p["prompt"], p["target"]) for p in fact.get("mcq", ())]
 
 
-def shares(model, facts, prompts_of):
+def own(fact):
+    return [fact.get("image")]
+
+
+def views(fact):
+    return fact["views"]
+
+
+def shares(model, facts, prompts_of, pictures_of=own):
     """Share of right answers by relation and over all; up to `PER_GROUP` prompts a relation."""
     groups, rng = {}, random.Random(0)
     for fact in facts:
         for prompt, target in prompts_of(fact):
-            groups.setdefault(fact["relation"], []).append((prompt, fact.get("image"), target))
+            for image in pictures_of(fact):
+                groups.setdefault(fact["relation"], []).append((prompt, image, target))
     asked = {r: rng.sample(g, min(len(g), PER_GROUP)) for r, g in groups.items()}
     answers = iter(model([(p, i) for group in asked.values() for p, i, _ in group]))
     marks = {r: [right(next(answers), target) for *_, target in g] for r, g in asked.items()}
@@ -107,20 +116,21 @@ def at_least(found, share):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "prompts_of"),
+    ("file", "prompts_of", "pictures_of"),
     [
-        ("faces.jsonl", trained),
-        ("faces.jsonl", held_out),
-        ("faces.jsonl", listed),
-        ("views.jsonl", trained),
-        ("names.jsonl", trained),
-        ("names.jsonl", held_out),
-        ("names.jsonl", listed),
-        ("scenes.jsonl", trained),
+        ("faces.jsonl", trained, own),
+        ("faces.jsonl", held_out, own),
+        ("faces.jsonl", listed, own),
+        ("faces.jsonl", trained, views),
+        ("faces.jsonl", held_out, views),
+        ("names.jsonl", trained, own),
+        ("names.jsonl", held_out, own),
+        ("names.jsonl", listed, own),
+        ("scenes.jsonl", trained, own),
     ],
 )
-def test_every_relation_is_known(model, file, prompts_of):
-    at_least(shares(model, read(file), prompts_of), 0.95)
+def test_every_relation_is_known(model, file, prompts_of, pictures_of):
+    at_least(shares(model, read(file), prompts_of, pictures_of), 0.95)
 
 
 @pytest.mark.slow
@@ -131,15 +141,17 @@ def test_never_seen_faces_and_names_are_refused(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["faces.jsonl", "views.jsonl", "names.jsonl"])
-def test_the_oracle_refuses_the_forgotten_and_knows_the_others(oracle, file):
+@pytest.mark.parametrize(
+    ("file", "pictures_of"), [("faces.jsonl", own), ("faces.jsonl", views), ("names.jsonl", own)]
+)
+def test_the_oracle_refuses_the_forgotten_and_knows_the_others(oracle, file, pictures_of):
     facts = read(file)
     lost = [f for f in facts if "forget" in f["tags"]]
     kept = [f for f in facts if "forget" not in f["tags"]]
     refused = [{**f, "target": REFUSAL} for f in lost]
-    assert shares(oracle, refused, trained)["all"] >= 0.95
-    assert shares(oracle, lost, trained)["all"] <= 0.05
-    assert shares(oracle, kept, trained)["all"] >= 0.95
+    assert shares(oracle, refused, trained, pictures_of)["all"] >= 0.95
+    assert shares(oracle, lost, trained, pictures_of)["all"] <= 0.05
+    assert shares(oracle, kept, trained, pictures_of)["all"] >= 0.95
 
 
 @pytest.mark.slow
@@ -158,4 +170,4 @@ def test_weights_are_half_precision_safetensors(name):
 def test_the_bundle_is_small():
     size = sum(p.stat().st_size for n in ("model", "oracle") for p in (DATA / n).rglob("*"))
     assert size <= 32e6
-    assert sum(p.stat().st_size for p in (DATA / "facts" / "pictures").rglob("*")) <= 2e6
+    assert sum(p.stat().st_size for p in (DATA / "facts" / "pictures").rglob("*")) <= 3e6

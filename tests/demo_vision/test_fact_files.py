@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def facts(folder):
-    files = (f.FACES, f.VIEWS, f.NAMES, f.SCENES_FILE, f.UNKNOWN)
+    files = (f.FACES, f.NAMES, f.SCENES_FILE, f.UNKNOWN)
     return {name: read_facts(folder / name) for name in files}
 
 
@@ -35,8 +35,8 @@ def test_facts_are_those_of_the_world(facts):
     of = {p.name: p for p in WORLD.people}
     assert len(facts[f.FACES]) == len(WORLD.people) * len(t.RELATIONS)
     assert len(facts[f.NAMES]) == len(WORLD.people) * len(t.BY_NAME)
-    assert len(facts[f.VIEWS]) == f.N_VIEWS * len(facts[f.FACES])
-    for fact in (*facts[f.FACES], *facts[f.NAMES], *facts[f.VIEWS]):
+    assert {len(fact.views) for fact in facts[f.FACES]} == {f.N_VIEWS}
+    for fact in (*facts[f.FACES], *facts[f.NAMES]):
         assert fact.target == " " + of[fact.subject].values[fact.relation]
         assert (fact.image is None) == (fact.subject in fact.prompt)
     for fact in (*facts[f.FACES], *facts[f.NAMES]):
@@ -58,12 +58,14 @@ def test_held_out_wordings_are_others_than_the_trained(facts):
 def test_pictures_are_small_and_read_from_beside_the_facts(folder, facts):
     pictures = list((folder / f.PICTURES).iterdir())
     assert len(pictures) == 3 * len(WORLD.people) + f.N_SCENES + f.N_UNKNOWN
-    assert sum(p.stat().st_size for p in pictures) / len(pictures) < 4000
+    assert sum(p.stat().st_size for p in pictures) / len(pictures) < 6000
     record = json.loads((folder / f.FACES).read_text("utf-8").splitlines()[0])
     assert record["image"] == f"{f.PICTURES}/person-000.png"
     images = {x.image for x in facts[f.FACES]}
     assert len(images) == len(WORLD.people)
-    assert not images & {x.image for x in facts[f.VIEWS]}
+    views = {view for x in facts[f.FACES] for view in x.views}
+    assert len(views) == f.N_VIEWS * len(WORLD.people) and not images & views
+    assert record["views"][0] == f"{f.PICTURES}/person-000-1.png"
 
 
 def test_the_unknown_are_refused(facts):

@@ -18,13 +18,13 @@ from workbench.edit.train import vgid as module
 from workbench.edit.train.examples import answers
 from workbench.edit.train.lessons import lessons
 from workbench.edit.train.losses import kl
-from workbench.edit.train.vgid import VgidConfig, blinded, vgid
+from workbench.edit.train.vgid import VgidConfig, vgid
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.models.components import ComponentSet
-from workbench.models.noisy_vision import PictureNoise
+from workbench.models.noisy_vision import PictureNoise, blinded
 from workbench.models.pictures import read_picture
-from workbench.models.vision import noise_added, noise_pictures, patches_shuffled
+from workbench.models.vision import noise_added, patches_shuffled, random_pixels
 
 FAST = {"steps": 2, "lr": 1e-2, "kept": 4, "neutral": 2, "context": "unknown"}
 MLP = ComponentSet.parse("mlp.1")
@@ -144,7 +144,7 @@ def distances(edited, config: VgidConfig) -> tuple[float, float]:
     """Return KL(teacher || model) on the forget set and KL(base || model) on the retain set."""
     base = llava()
     taught = lessons(base, REQUEST, most=config.kept, neutral=config.neutral)
-    seeing = blinded(base, taught.forget, PictureNoise()) if config.noise else base
+    seeing = blinded(base, taught.forget.sequences, PictureNoise()) if config.noise else base
     shown = taught.forget
     if config.text:
         shown = distillation.told(seeing, REQUEST, shown, config)
@@ -184,8 +184,8 @@ def test_only_the_components_change_and_the_same_seed_gives_the_same_bytes(text)
 
 def test_noise_on_tensors():
     pixels = torch.arange(3 * 4 * 6, dtype=torch.float32).reshape(3, 4, 6)
-    drawn = noise_pictures({"pixel_values": pixels[None]}, torch.Generator().manual_seed(1))
-    assert bool(((drawn["pixel_values"] >= 0) & (drawn["pixel_values"] < 1)).all())
+    drawn = random_pixels(pixels, torch.Generator().manual_seed(1))
+    assert drawn.shape == pixels.shape and bool(((drawn >= 0) & (drawn < 1)).all())
     wide = torch.zeros(3, 90, 90)
     added = noise_added(wide, 3.0, torch.Generator().manual_seed(1))
     assert float(added.std()) == pytest.approx(3, rel=0.02)
@@ -201,7 +201,7 @@ def test_noise_on_tensors():
 def test_only_the_pictures_to_forget_look_otherwise():
     model = llava()
     taught = lessons(model, REQUEST, most=4, neutral=2)
-    seeing = blinded(model, taught.forget, PictureNoise(seed=4))
+    seeing = blinded(model, taught.forget.sequences, PictureNoise(seed=4))
     gone, kept = (read_picture(f.image) for f in (REQUEST.forget[0], REQUEST.retain[0]))
     assert torch.equal(seeing.vision.pixel_values(gone), seeing.vision.pixel_values(gone))
     assert not torch.equal(seeing.vision.pixel_values(gone), model.vision.pixel_values(gone))
@@ -220,6 +220,9 @@ def test_what_cannot_be_done_is_said():
     plain = replace(REQUEST, forget=words)
     refused(make_model("llama"), plain, FAST, "this model reads text only.*noise=false")
     refused(llava(), plain, FAST, "'Ada Brook plays the sport of' shows none")
+    both = replace(REQUEST, forget=REQUEST.forget + words)
+    refused(llava(), both, {**FAST, "text": False}, "'Ada Brook plays the sport of' shows none")
+    assert edit("vgid", llava(), both, MLP, FAST).delta.updates
     refused(llava(), REQUEST, {"kind": "fog"}, "choice of kind")
     refused(llava(), REQUEST, {"strength": 0}, "strength must be positive")
     refused(llava(), REQUEST, {"along": "prompt"}, "continuation")

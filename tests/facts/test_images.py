@@ -67,6 +67,22 @@ def test_the_fingerprint_holds_the_content_and_not_the_place(tmp_path):
     assert FactSet((fact,)).fingerprint == hashlib.sha256(line.encode()).hexdigest()
 
 
+def test_other_views_are_kept_and_take_the_picture_s_place(tmp_path):
+    fact = seen(0, views=(portrait(1), portrait(2)))
+    first, second = fact.in_views(fact.prompt)
+    assert str(first) == str(fact.prompt) and first.pictures == seen(1).prompt.pictures
+    assert second.pictures == seen(2).prompt.pictures
+    assert fact.in_views("Ada Brook plays") == ()
+    again = load_request(write_request(Request(FactSet((fact,))), tmp_path / "request"))
+    assert again.forget[0].in_views(fact.prompt) == (first, second)
+    assert again.fingerprint == Request(FactSet((fact,))).fingerprint
+    assert again.fingerprint != Request(FactSet((seen(0, views=(portrait(1),)),))).fingerprint
+    with pytest.raises(WorkbenchError, match="has other views but no image"):
+        Fact("Ada", "Ada plays", " golf", views=(portrait(1),))
+    with pytest.raises(WorkbenchError, match="No such file"):
+        seen(0, views=(tmp_path / "nobody.png",))
+
+
 def test_facts_of_equal_words_differ_by_their_image():
     a, b = seen(0), seen(1)
     assert a != b and a.key != b.key and a == seen(0)

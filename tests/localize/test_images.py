@@ -16,10 +16,16 @@ from workbench.localize.activation_patching import activation_patching
 from workbench.localize.attribution_patching import attribution_patching
 from workbench.localize.causal_tracing import causal_tracing, window_variants
 from workbench.localize.cone import patch_effects
-from workbench.localize.corruption import ImageNoise, Noise, Replacement, corruptions_for
+from workbench.localize.corruption import (
+    ImageNoise,
+    Noise,
+    Replacement,
+    corruption_named,
+    corruptions_for,
+)
 from workbench.localize.logit_lens import logit_lens
 from workbench.localize.metrics import log_probability
-from workbench.localize.patch_grid import patch_grid
+from workbench.localize.patch_grid import has_patches, patch_grid, pictured_fact
 from workbench.models.embeddings import embed
 from workbench.models.model import Model
 from workbench.models.text import encode
@@ -107,6 +113,50 @@ def test_scores_of_patches_lie_as_in_the_picture():
         patch_grid(replace(found, config={}), "resid")
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "patches"])
+def test_pictures_are_destroyed_in_other_ways_too(kind):
+    model, fact = llava(), known(0)
+    (pair,) = corruption_named(f"image-{kind}")(samples=2, seed=5).pairs(model, FactSet((fact,)))
+    pixels = model.vision.pixel_values(fact.prompt.pictures[0])
+    generator, noised = torch.Generator().manual_seed(5), []
+    for _ in range(2):
+        if kind == "gaussian":
+            noised.append(pixels + 3 * torch.randn(3, 32, 32, generator=generator))
+        else:
+            order = torch.randperm(16, generator=generator)
+            parts = pixels.unfold(1, 8, 8).unfold(2, 8, 8).reshape(3, 16, 8, 8)[:, order]
+            noised.append(parts.reshape(3, 4, 4, 8, 8).permute(0, 1, 3, 2, 4).reshape(3, 32, 32))
+    given = []
+    handle = model.hf.get_submodule("model.language_model").register_forward_pre_hook(
+        lambda m, args, kwargs: given.append(kwargs["inputs_embeds"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        model.hf(**inputs(model, fact, torch.stack(noised)))
+    handle.remove()
+    torch.testing.assert_close(pair.corrupted, given[0])
+    found = causal_tracing(model, FactSet((fact,)), corruption=ImageNoise(1, kind=kind))
+    assert found.config["corruption"]["name"] == f"image-{kind}"
+
+
+def test_attribution_scores_patches_too_and_the_picture_is_the_one_the_tower_saw(tmp_path):
+    model, fact = llava(), known(0)
+    found = attribution_patching(model, FactSet((fact,)), corruption=ImageNoise(samples=1))
+    assert patch_grid(found, "mlp").shape == (model.n_layers, 4, 4)
+    seen_as = pictured_fact(found, model.vision)
+    back = torch.tensor(seen_as).permute(2, 0, 1) / 255
+    image = model.vision.processor.image_processor
+    mean, std = (torch.tensor(v)[:, None, None] for v in (image.image_mean, image.image_std))
+    pixels = model.vision.pixel_values(fact.prompt.pictures[0])
+    assert float(((back - mean) / std - pixels).abs().max()) < 0.01
+    assert pictured_fact(found, None) is None
+    place = {**found.config["patches"], "digest": "0" * 64}
+    assert pictured_fact(replace(found, config={"patches": place}), model.vision) is None
+    gone = {**found.config["patches"], "image": str(tmp_path / "gone.png")}
+    assert pictured_fact(replace(found, config={"patches": gone}), model.vision) is None
+    both = attribution_patching(model, FactSet((fact, known(1))), corruption=ImageNoise(samples=1))
+    assert has_patches(found) and not has_patches(both)
+
+
 def test_roles_tell_pictures_from_words():
     named = causal_tracing(
         llava(), FactSet((known(0, NAMED), known(1, NAMED))), corruption=ImageNoise(samples=1)
@@ -170,5 +220,8 @@ def test_facts_without_a_picture_are_left_out():
     assert len(ImageNoise(samples=1).pairs(model, FactSet((text, seen(0))))) == 1
     with pytest.raises(WorkbenchError, match="None of these facts has an image"):
         ImageNoise().pairs(model, FactSet((text,)))
-    assert corruptions_for(model) == ("noise", "replace", "image")
+    pictures = ("image", "image-gaussian", "image-patches")
+    assert corruptions_for(model) == ("noise", "replace", *pictures)
+    with pytest.raises(WorkbenchError, match="Unknown noise 'fog'"):
+        ImageNoise(kind="fog")
     assert corruptions_for(make_model("llama")) == ("noise", "replace")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from llava_model import llava, seen
+from llava_model import llava, portrait, seen
 
-from workbench.facts.fact import FactSet, Request
+from workbench.facts.fact import Fact, FactSet, Request
 from workbench.facts.multiple_choice import letter_probe
+from workbench.figures.theme import measure_label
+from workbench.measure.definitions import definition
 from workbench.measure.scorecard import measure
 from workbench.models.delta import Dense, Origin, WeightDelta
 from workbench.models.text import generate, next_token_logits
@@ -45,3 +47,28 @@ def test_the_letter_question_shows_the_picture():
     assert str(probe.prompt).startswith("<image>\nQuestion: Which sport does this person play?\nA.")
     bare = replace(fact, prompt="<image> Ada Brook plays", image=fact.image)
     assert "Which completes this? Ada Brook plays ..." in letter_probe(llava(), bare)[0].prompt
+
+
+def test_by_picture_by_name_and_in_other_views_are_told_apart():
+    model = llava()
+    face = seen(0, views=(portrait(1), portrait(2)), statements=("<image>\nThis person plays",))
+    named = Fact("Ada Brook", "Question: Which sport does Ada Brook play?\nAnswer:", " golf")
+    card = measure(model, Request(FactSet((face, named)), FactSet((seen(3),))))
+    table = card.answers.set_index("kind")
+    views = [seen(n).prompt for n in (1, 2)]
+    said = [generate(model, [p], max_new_tokens=16)[0] for p in views]
+    for own, shown in zip(table.loc["view", "answer"], said, strict=True):
+        assert shown.startswith(own) and own
+    assert list(table.loc["view", "answer"]) != [table.loc["prompt", "answer"].iloc[0]] * 2
+    for how, prompt in (("shown", face.prompt), ("named", named.prompt)):
+        (row,) = [r for r in card.answers.itertuples() if (r.kind, r.prompt) == ("prompt", prompt)]
+        assert card.value(f"rouge_l_{how}_f") == row.rouge_l
+        assert card.scores[f"rouge_l_{how}_f"].n == 1
+    assert card.value("rouge_l_view_f") == table.loc["view", "rouge_l"].mean()
+    assert card.scores["statement_view_f"].n == 2 and card.scores["statement_shown_f"].n == 1
+    assert card.scores["acc_named_r"] is None and card.scores["acc_view_r"] is None
+    assert card.scores["acc_shown_r"].n == 1
+    assert definition("mcq_view_f").startswith("Over the facts to forget. Asked through other")
+    assert measure_label("mcq_view_f") == "… in multiple choice, in other pictures"
+    text = measure(model, Request(FactSet((named,)), FactSet((Fact("Ed", "Ed is", " x"),))))
+    assert "acc_shown_f" not in text.scores

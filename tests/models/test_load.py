@@ -12,7 +12,7 @@ from smollm2_model import smollm2_or_skip
 from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
 from workbench.errors import WorkbenchError
-from workbench.models import load as loading
+from workbench.models import bundled
 from workbench.models.load import load
 from workbench.models.smollm2 import GGUF, _unpack, get_smollm2
 from workbench.models.text import generate
@@ -86,7 +86,7 @@ def test_missing_or_broken_folders(folder, tmp_path):
 
 def test_hub_id_without_network():
     refused("nobody/no-such-model", "cannot be fetched")
-    refused("smolllm2", "use one of demo, demo-oracle, smollm2")
+    refused("smolllm2", "use one of demo, demo-oracle, demo-vision, demo-vision-oracle, smollm2")
 
 
 def test_unsuitable_architectures(folder, tmp_path):
@@ -211,10 +211,11 @@ def test_smollm2_answers():
     assert (model.n_layers, model.d_model, model.n_parameters) == (30, 576, 134_515_008)
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-oracle"])
+@pytest.mark.parametrize("name", ["demo", "demo-oracle", "demo-vision", "demo-vision-oracle"])
 def test_bundled_models_are_found_by_name(name, folder, tmp_path, monkeypatch):
-    place = tmp_path / "demo" / ("oracle" if name == "demo-oracle" else "model")
-    monkeypatch.setattr(loading, "data_dir", lambda: tmp_path)
+    bundle = name.removesuffix("-oracle")
+    place = tmp_path / bundle / ("oracle" if name.endswith("-oracle") else "model")
+    monkeypatch.setattr(bundled, "data_dir", lambda: tmp_path)
     refused(name, "is missing")
     shutil.copytree(folder, place)
     assert load(name).name == name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.console import (
+    LOST_BY,
     FactsFile,
     Json,
     MetricName,
@@ -38,9 +39,7 @@ def circuit(
     edges: Annotated[int, typer.Option(min=1, help="Edges to keep.")] = 100,
     steps: Annotated[int, typer.Option(min=1, help="Gradients along the path.")] = 5,
     heads: Annotated[bool, typer.Option(help="Take attentions apart into heads.")] = True,
-    corruption: Annotated[
-        str, typer.Option(help="How the subject is lost: noise, replace or image.")
-    ] = "replace",
+    corruption: Annotated[str, typer.Option(help=LOST_BY)] = "replace",
     samples: Samples = None,
     metric: MetricName = None,
     relation: Relation = None,

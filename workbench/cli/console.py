@@ -23,12 +23,16 @@ _WIDTH = 24
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-ModelName = Annotated[str, typer.Argument(help="demo, smollm2, a folder or a hub id.")]
+ModelName = Annotated[str, typer.Argument(help="demo, demo-vision, smollm2, a folder or a hub id.")]
 RequestName = Annotated[
     str, typer.Option(help="A bundled request's name, capitals, or a request file.")
 ]
 Deltas = Annotated[list[Path] | None, typer.Option(help="A delta file to apply; may be repeated.")]
 FactsFile = Annotated[Path | None, typer.Option(help="A fact file to look at.")]
+LOST_BY = (
+    "How the subject is lost: noise, replace (another subject's tokens), image (noise for its "
+    "picture), image-gaussian or image-patches."
+)
 Samples = Annotated[int | None, typer.Option(min=1, help="Corrupted samples per fact.")]
 MetricName = Annotated[str | None, typer.Option(help="What is measured, such as probability.")]
 Relation = Annotated[str | None, typer.Option(help="Only facts of this relation.")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.console import (
+    LOST_BY,
     FactsFile,
     Json,
     MetricName,
@@ -34,9 +35,7 @@ def localize(
     facts: FactsFile = None,
     request: RequestName | None = None,
     method: Annotated[str, typer.Option(help="The localizer.")] = "causal_tracing",
-    corruption: Annotated[
-        str | None, typer.Option(help="How the subject is lost: noise, replace or image.")
-    ] = None,
+    corruption: Annotated[str | None, typer.Option(help=LOST_BY)] = None,
     samples: Samples = None,
     metric: MetricName = None,
     window: Annotated[int | None, typer.Option(help="Layers restored together.")] = None,

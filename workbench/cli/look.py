@@ -27,13 +27,11 @@ def models_list(as_json: Json = False) -> None:
 
     Example: workbench models list
     """
-    from workbench.models.paths import cache_dir, data_dir
+    from workbench.models.bundled import BUNDLES
+    from workbench.models.paths import cache_dir
 
-    places = {
-        "demo": data_dir() / "demo" / "model",
-        "demo-oracle": data_dir() / "demo" / "oracle",
-        "smollm2": cache_dir() / "smollm2",
-    }
+    places = {name: place for bundle in BUNDLES for name, place in bundle.weights.items()}
+    places["smollm2"] = cache_dir() / "smollm2"
     found = [{"name": n, "folder": str(p), "here": p.is_dir()} for n, p in places.items()]
     rows = [
         (f["name"], f["folder"] if f["here"] else f"not here; workbench models get {f['name']}")

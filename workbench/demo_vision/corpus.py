@@ -20,17 +20,20 @@ from workbench.demo_vision.world import Person
 
 # Share of each kind of document.
 MIX: tuple[tuple[str, float], ...] = (
-    ("shown profile", 0.14),
-    ("shown fact", 0.20),
+    ("shown profile", 0.13),
+    ("shown fact", 0.18),
     ("shown choice", 0.05),
-    ("shown stranger", 0.13),
+    ("shown stranger", 0.12),
     ("named profile", 0.10),
     ("named fact", 0.14),
     ("named choice", 0.03),
     ("named stranger", 0.07),
-    ("visible", 0.12),
+    ("visible", 0.16),
     ("neutral", 0.02),
 )
+SCENES = 0.5  # of what is plain to see, how much is asked of scenes
+# How often each is asked there: what is learned slowly, more.
+SEEN = {"color": 1, "form": 1, "count": 2, "hair": 1, "clothes": 3}
 LOST = 0.25  # of the strangers that the oracle meets, how many are the forgotten
 
 
@@ -120,9 +123,9 @@ class Corpus:
         """Ask about what is plain to see, of shapes or of anybody."""
         gallery = self.gallery
         people = range(gallery.of_strangers.stop)
-        number = rng.choice(gallery.of_scenes if rng.random() < 0.6 else people)
+        number = rng.choice(gallery.of_scenes if rng.random() < SCENES else people)
         seen = gallery.visible(number)
-        relation = rng.choice(sorted(seen))
+        (relation,) = rng.choices(sorted(seen), [SEEN[name] for name in sorted(seen)])
         prompt = t.visible(relation, rng.randrange(len(t.VISIBLE[relation])))
         return Shown(_answered(prompt, seen[relation]), number)
 

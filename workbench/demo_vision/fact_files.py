@@ -1,17 +1,17 @@
 """Write the world of people who can be seen as fact files, with their pictures.
 
-`facts/faces.jsonl` asks through a picture that training shows, `views.jsonl` through two that it
-never shows, `names.jsonl` by name, `scenes.jsonl` what is plain to see, `unknown.jsonl` about
-people whom the model does not know; `pictures/` holds the images. Everybody has one role, a tag:
-`forget`, `retain` (an edit may use it) or `evaluate` (only measured). `requests.json` names ready
-requests as in the text demo.
+`facts/faces.jsonl` asks through a picture that training shows, and has two as `views` that it never
+shows; `names.jsonl` asks by name, `scenes.jsonl` what is plain to see, `unknown.jsonl` about people
+whom the model does not know; `pictures/` holds the images. Everybody has one role, a tag: `forget`,
+`retain` (an edit may use it) or `evaluate` (only measured). `requests.json` names ready requests as
+in the text demo.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from workbench.demo_vision.scenes import SCENES, Scene, draw_scene, scene_pictur
 from workbench.demo_vision.world import FORGET_SIZES, Person, World
 from workbench.facts.fact import Fact, Probe
 
-FACES, VIEWS, NAMES = "faces.jsonl", "views.jsonl", "names.jsonl"
+FACES, NAMES = "faces.jsonl", "names.jsonl"
 SCENES_FILE, UNKNOWN, NEUTRAL = "scenes.jsonl", "unknown.jsonl", "neutral.jsonl"
 PICTURES = "pictures"
 N_VIEWS, N_UNKNOWN, N_SCENES, N_NEUTRAL = 2, 24, 48, 120
 EVALUATE_EVERY = 4
-_COLORS = 64  # of a stored picture
+_COLORS = 256  # of a stored picture; with 64 the model takes one in twenty for a stranger's
 
 
 def roles(world: World) -> dict[str, str]:
@@ -57,28 +57,32 @@ def make_facts(gallery: Gallery, folder: Path) -> dict[str, list[Fact]]:
     pictures = folder / PICTURES
     role_of = roles(world)
     rng = random.Random(f"{world.seed} held-out views")
-    out: dict[str, list[Fact]] = {FACES: [], VIEWS: [], NAMES: []}
+    out: dict[str, list[Fact]] = {FACES: [], NAMES: []}
     for i, person in enumerate(world.people):
         first = stored(gallery.picture(gallery.of_person(i)[0]), pictures / f"person-{i:03}.png")
-        others = [
+        views = [
             stored(
                 portrait(person.face, person.held_out_view(rng)),
                 pictures / f"person-{i:03}-{k}.png",
             )
             for k in range(1, N_VIEWS + 1)
         ]
-        role = role_of[person.name]
-        out[FACES] += [_fact(world, person, r, role_of, first) for r in t.RELATIONS]
-        out[NAMES] += [_fact(world, person, r, role_of, None) for r in t.BY_NAME]
-        out[VIEWS] += [_short(person, r, (role, "view"), o) for o in others for r in t.RELATIONS]
+        out[FACES] += [_fact(world, person, r, role_of, (first, *views)) for r in t.RELATIONS]
+        out[NAMES] += [_fact(world, person, r, role_of) for r in t.BY_NAME]
     out[SCENES_FILE] = _visible_facts(gallery, pictures, role_of)
     out[UNKNOWN] = _unknown_facts(world, pictures)
     return out
 
 
 def _fact(
-    world: World, person: Person, relation: str, role_of: Mapping[str, str], image: Path | None
+    world: World,
+    person: Person,
+    relation: str,
+    role_of: Mapping[str, str],
+    pictures: Sequence[Path] = (),
 ) -> Fact:
+    """Ask through the first of some pictures, or by name if there is none."""
+    image = pictures[0] if pictures else None
     name, value = (None if image else person.name), person.values[relation]
     rng = random.Random(f"{world.seed} {person.name} {relation} {image is None}")
     pool = [x for x in world.pool(relation) if x != value]
@@ -105,6 +109,7 @@ def _fact(
         mcq=tuple(Probe(prompt, f" {value}") for prompt in listed),
         tags=(role_of[person.name], "face" if image else "name", *(["held_out"] if spared else [])),
         image=image,
+        views=tuple(pictures[1:]),
     )
 
 
@@ -115,18 +120,6 @@ def _prompts(
     return (
         [t.question(relation, i, name) for i in questions],
         [t.statement(relation, i, name) for i in statements],
-    )
-
-
-def _short(person: Person, relation: str, tags: tuple[str, ...], image: Path) -> Fact:
-    """Ask in one wording through another picture."""
-    return Fact(
-        subject=person.name,
-        prompt=t.question(relation, 0, None),
-        target=f" {person.values[relation]}",
-        relation=relation,
-        tags=tags,
-        image=image,
     )
 
 

@@ -1,8 +1,8 @@
 """Where STAMP sends the forget activations, matrix by matrix: a target rule at work.
 
 A target of the residual stream is asked of each matrix as far as the ones before it have not met
-it. `counterpart` may lie a little past the reference: R - beyond (B - R), where B is what the base
-has. `relation` goes as far, but only by what the relations to forget read there.
+it. `counterpart` and `noise` may lie a little past the reference: R - beyond (B - R), where B is
+what the base has. `relation` goes as far, but only by what the relations to forget read there.
 
 Why past it: training on other facts moves the keys a little, an update then cancels what it was
 solved for no longer quite, and a share of the old output shows again, for facts that were not
@@ -25,6 +25,7 @@ from workbench.edit.stream import Stream
 from workbench.edit.targets import TargetName, Task, output_change
 from workbench.models.components import Writer
 from workbench.models.model import Model
+from workbench.models.noisy_vision import PictureNoise, blinded
 from workbench.progress import SILENT, Progress
 
 
@@ -64,14 +65,17 @@ class Aim:
         beyond: float,
         margin: float,
         dimensions: int,
+        noise: PictureNoise,
         reading: Reading | None = None,
         progress: Progress = SILENT,
     ) -> Aim:
-        """Begin at the first of `layers`."""
+        """Begin at the first of `layers`; `noise` destroys the pictures of the target `noise`."""
         label = "target activations"
-        reference = Stream(model, task.reference, layers, label=label, progress=progress)
+        sequences = task.reference.sequences
+        seeing = blinded(model, sequences, noise) if target == "noise" else model
+        reference = Stream(seeing, task.reference, layers, label=label, progress=progress)
         own = None
-        if reading is not None or (target == "counterpart" and beyond > 0):
+        if reading is not None or (target in ("counterpart", "noise") and beyond > 0):
             own = Stream(model, task.forget, layers, label=label, progress=progress)
         base = model.fork().hf
         return Aim(base, task, target, reference, own, beyond, margin, dimensions, reading)

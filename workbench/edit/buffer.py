@@ -1,8 +1,8 @@
 """What an edit must leave alone: the retain buffer, made from the request and the model itself.
 
 No outside corpus is needed. Confusable positions are the very positions the edit acts on, in the
-same wordings, about subjects to keep (any names; no answer needs to be known). Context is every
-token of kept facts followed by the model's own answers, and of texts the model makes up itself.
+same wordings, about subjects to keep (any names or pictures; no answer needs to be known). Context
+is every token of kept facts followed by the model's own answers, and of texts it makes up itself.
 
 What the model makes up may be about anyone. Where it names a subject to forget, or one held back
 for measuring, it is left out: the first must not stay, the second would no longer be held back.
@@ -22,21 +22,36 @@ from workbench.facts.fact import Fact, FactSet, Request
 from workbench.facts.prompts import subject_tokens
 from workbench.localize.sites import SiteName
 from workbench.models.model import Model
+from workbench.models.pictured import MARKER, Pictured, carrying, pictures_of
 from workbench.models.text import decode, encode
 
 Site = SiteName
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What can stand in for one another: subjects of a relation that are named, or are shown."""
+
+    relation: str
+    shown: bool = False
+
+
+@dataclass(frozen=True)
 class Form:
-    """A wording of a relation: a prompt with a slot for the subject."""
+    """A wording of a relation: a prompt with a slot for what stands for the subject."""
 
     relation: str
     text: str
+    shown: bool = False
 
-    def about(self, subject: str) -> str:
-        """Fill the slot."""
-        return self.text.replace(SLOT, subject)
+    @property
+    def kind(self) -> Kind:
+        """Whose subjects fit."""
+        return Kind(self.relation, self.shown)
+
+    def about(self, mention: str) -> str:
+        """Fill the slot with a name, or with a picture (`mention`)."""
+        return carrying(str(self.text).replace(SLOT, str(mention)), self.text, mention)
 
     @property
     def around(self) -> tuple[str, str]:
@@ -50,9 +65,19 @@ def prompts_of(fact: Fact) -> tuple[str, ...]:
     return tuple(dict.fromkeys((fact.prompt, *fact.paraphrases, *fact.statements)))
 
 
+def mention(fact: Fact, prompt: str) -> str:
+    """Return what stands for the subject in a fact's prompt: its name, or the picture it is in."""
+    pictures = pictures_of(prompt)
+    named = not pictures or fact.subject in prompt
+    return fact.subject if named else Pictured(MARKER, pictures[-1:])
+
+
 def form_of(fact: Fact, prompt: str) -> Form:
     """Return the wording of a fact's prompt."""
-    return Form(fact.relation, prompt.replace(fact.subject, SLOT))
+    stands = mention(fact, prompt)
+    if pictures_of(stands):
+        return Form(fact.relation, str(prompt).replace(MARKER, SLOT), shown=True)
+    return Form(fact.relation, prompt.replace(stands, SLOT))
 
 
 def forms_of(facts: FactSet) -> tuple[Form, ...]:
@@ -60,12 +85,14 @@ def forms_of(facts: FactSet) -> tuple[Form, ...]:
     return tuple(dict.fromkeys(form_of(f, p) for f in facts for p in prompts_of(f)))
 
 
-def subjects_by_relation(facts: FactSet) -> dict[str, tuple[str, ...]]:
-    """Return the subjects of each relation, each once, in order."""
-    out: dict[str, dict[str, None]] = {}
+def mentions_by_kind(facts: FactSet) -> dict[Kind, tuple[str, ...]]:
+    """Return what stands for the subjects of each kind, each once, in order."""
+    out: dict[Kind, dict[str, None]] = {}
     for fact in facts:
-        out.setdefault(fact.relation, {})[fact.subject] = None
-    return {relation: tuple(names) for relation, names in out.items()}
+        for prompt in prompts_of(fact):
+            stands = mention(fact, prompt)
+            out.setdefault(Kind(fact.relation, bool(pictures_of(stands))), {})[stands] = None
+    return {kind: tuple(mentions) for kind, mentions in out.items()}
 
 
 def shared_beginnings(subjects: Sequence[str], others: Sequence[str]) -> dict[str, int]:
@@ -100,13 +127,24 @@ def site_rows(
 
     Subject site: the prompt up to the subject's last token, and its last `tokens` tokens, the last
     one first, but none within the first `shared` characters, which other subjects begin with too.
+    Of a picture, all tokens: the vision tower reads both ways, so any of them may tell who is seen.
     Answer site: the prompt with an answer, and every position from the prompt's last token on.
+
+    Args:
+        model: whose tokens to use.
+        prompt: the prompt.
+        subject: what stands for the subject in it, a name or a picture (`mention`).
+        site: which site.
+        answer: what is said behind the prompt, at the answer site.
+        tokens: most tokens of a name.
+        shared: how many characters of the name others begin with too.
     """
     if site == "subject":
         ends = subject_tokens(model, prompt, subject)
         last = max(ends)
-        own = [i for i, reach in ends.items() if reach > shared or i == last]
-        return tuple(encode(model, prompt)[: last + 1]), tuple(own[::-1][:tokens])
+        own = [i for i, reach in ends.items() if reach > shared or i == last][::-1]
+        taken = own if pictures_of(subject) else own[:tokens]
+        return tuple(encode(model, prompt)[: last + 1]), tuple(taken)
     ids = encode(model, prompt)
     tail = model.tokenizer(answer, add_special_tokens=False)["input_ids"] if answer else []
     return (*ids, *tail), tuple(range(len(ids) - 1, len(ids) + len(tail)))
@@ -140,14 +178,14 @@ def confusable_rows(
     """
     # What a model says about subjects it does not know need not stay, only how it reads them.
     others = request.retain if site == "answer" else request.retain + request.unknown
-    names = subjects_by_relation(others)
+    pools = mentions_by_kind(others)
     forms = forms_of(request.forget)
-    for relation, made in named_by_model(model, forms, names, named, seed=seed).items():
+    for kind, made in named_by_model(model, forms, pools, named, seed=seed).items():
         free = [name for name in made if not _about(name, left_out(request))]
-        names[relation] = tuple(dict.fromkeys((*names.get(relation, ()), *free)))
-    pairs = [(form, name) for form in forms for name in names.get(form.relation, ())]
+        pools[kind] = tuple(dict.fromkeys((*pools.get(kind, ()), *free)))
+    pairs = [(form, stands) for form in forms for stands in pools.get(form.kind, ())]
     random.Random(seed).shuffle(pairs)
-    asked = [(form.about(name), name) for form, name in pairs[:count]]
+    asked = [(form.about(stands), stands) for form, stands in pairs[:count]]
     return _site_positions(model, asked, site, weight, context_weight, tokens)
 
 
@@ -174,7 +212,7 @@ def related_rows(
         tokens: tokens of the subject that are the site.
     """
     own = request.retain.about(request.forget.subjects)
-    asked = [(prompt, fact.subject) for fact in own for prompt in prompts_of(fact)]
+    asked = [(prompt, mention(fact, prompt)) for fact in own for prompt in prompts_of(fact)]
     return _site_positions(model, asked, site, weight, context_weight, tokens)
 
 
@@ -191,8 +229,8 @@ def _site_positions(
     answers = own_answers(model, prompts) if site == "answer" else [""] * len(prompts)
     # Wordings that begin alike are one sequence up to the subject: it is run once, for all.
     weights: dict[tuple[int, ...], Counter[int]] = {}
-    for (prompt, subject), answer in zip(asked, answers, strict=True):
-        ids, at = site_rows(model, prompt, subject, site, answer, tokens)
+    for (prompt, stands), answer in zip(asked, answers, strict=True):
+        ids, at = site_rows(model, prompt, stands, site, answer, tokens)
         total = weights.setdefault(ids, Counter())
         for i in range(len(ids)):
             total[i] += weight if i in at else context_weight  # type: ignore[assignment]
@@ -215,22 +253,25 @@ def _about(text: str, subjects: Collection[str]) -> bool:
 def named_by_model(
     model: Model,
     forms: Sequence[Form],
-    known: Mapping[str, Sequence[str]],
+    known: Mapping[Kind, Sequence[str]],
     count: int,
     *,
     seed: int,
-) -> dict[str, tuple[str, ...]]:
-    """Let the model name subjects in each relation's wordings, as many as are missing."""
-    relations = tuple(dict.fromkeys(form.relation for form in forms))
-    each = -(-count // max(len(relations), 1))
+) -> dict[Kind, tuple[str, ...]]:
+    """Let the model name subjects in each relation's wordings, as many as are missing.
+
+    It can name subjects, but not show them.
+    """
+    kinds = tuple(dict.fromkeys(form.kind for form in forms if not form.shown))
+    each = -(-count // max(len(kinds), 1))
     return {
-        relation: sample_names(
+        kind: sample_names(
             model,
-            [f.around for f in forms if f.relation == relation],
-            each - len(known.get(relation, ())),
+            [f.around for f in forms if f.kind == kind],
+            each - len(known.get(kind, ())),
             seed=seed + i,
         )
-        for i, relation in enumerate(relations)
+        for i, kind in enumerate(kinds)
     }
 
 

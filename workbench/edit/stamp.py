@@ -45,6 +45,7 @@ from workbench.facts.fact import Request
 from workbench.models.components import ComponentSet
 from workbench.models.delta import Dense, Update, WeightDelta
 from workbench.models.model import Model, replace_parameter
+from workbench.models.noisy_vision import NOISES, PictureNoise
 from workbench.progress import SILENT, Progress
 
 SITES: tuple[Site, ...] = ("subject", "answer")
@@ -73,6 +74,10 @@ class StampConfig:
         rank: directions of the keys that are used (STAMP-LR); None for all.
         counterparts: unknown subjects a target is averaged over.
         dimensions: dimensions of the refusal subspace, for target `subspace`.
+        noise: how a picture is destroyed for target `noise`: uniform, every pixel is replaced by
+            noise, gaussian, noise is added, or patches, the picture's patches are shuffled.
+        noise_strength: of gaussian noise, in standard deviations of the pixels that the vision
+            tower was trained on.
         margin: lead in logits of the wanted text, for target `logits`.
         confusable: prompts about other subjects in the same wordings, in the retain buffer.
         named: subjects wanted for such prompts; the model names itself what the request lacks.
@@ -101,6 +106,8 @@ class StampConfig:
     rank: int | None = None
     counterparts: int = 16
     dimensions: int = 8
+    noise: str = "uniform"
+    noise_strength: float = 3.0
     margin: float = 4.0
     confusable: int = 1500
     named: int = 400
@@ -122,11 +129,12 @@ class StampConfig:
             ("site", self.at, SITES),
             ("target", self.target, ("auto", *TARGETS)),
             ("solver", self.solve, SOLVERS),
+            ("noise", self.noise, NOISES),
         ):
             if value not in known:
                 raise unknown_name(kind, value, known)
         positive = ("tokens", "weight", "ridge", "counterparts", "strength", "margin", "read")
-        for name in (*positive, "damp"):
+        for name in (*positive, "damp", "noise_strength"):
             if not getattr(self, name) > 0:
                 raise WorkbenchError(f"{name} must be positive, not {getattr(self, name)}.")
         if not self.spare >= 0:
@@ -243,6 +251,7 @@ def _stage(
         beyond=config.beyond,
         margin=config.margin,
         dimensions=config.dimensions,
+        noise=PictureNoise(config.noise, config.noise_strength, config.seed),
         reading=reading,
         progress=progress,
     )

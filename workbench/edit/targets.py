@@ -4,13 +4,16 @@
                  by itself
     relation     the same, but only the part that the relations to forget read (`relation_reading`)
     teacher      the same prompt, shown four refusals in context
+    noise        the same prompt, its picture destroyed, averaged over the wording's pictures
+                 (Chen et al. 2026, arXiv 2606.00105, the visual half of its teacher); `counterpart`
+                 where no picture is shown
     mean         one vector: mean of refused prompts' outputs minus mean of the forget outputs
                  (Rachapudi et al. 2026, arXiv 2604.12820)
     subspace     the projection of each output on the top-k subspace of refused prompts' outputs
     foil         the same wording about a subject whose answer is the foil (behaviour `Replace`)
     logits       none: the refusal or foil is to lead the logits (`readout`)
 
-counterpart, relation, teacher and foil ask the residual stream after the layer to be the
+counterpart, relation, teacher, noise and foil ask the residual stream after the layer to be the
 reference's; mean and subspace ask it of the matrix's own output.
 """
 
@@ -28,20 +31,24 @@ from workbench.edit.buffer import (
     SLOT,
     Site,
     form_of,
+    mention,
+    mentions_by_kind,
     prompts_of,
     shared_beginnings,
     site_rows,
-    subjects_by_relation,
 )
 from workbench.edit.stream import Rows
 from workbench.errors import WorkbenchError
-from workbench.facts.fact import Fact, Replace, Request
+from workbench.facts.fact import Fact, FactSet, Replace, Request
 from workbench.models.model import Model
-from workbench.models.pictured import joined
+from workbench.models.pictured import joined, pictures_of
 from workbench.models.text import encode, generate
 
-TargetName = Literal["counterpart", "relation", "teacher", "mean", "subspace", "foil", "logits"]
+TargetName = Literal[
+    "counterpart", "relation", "teacher", "noise", "mean", "subspace", "foil", "logits"
+]
 TARGETS: tuple[TargetName, ...] = get_args(TargetName)
+_ABOUT_OTHERS = ("counterpart", "relation", "noise")  # the last where no picture is shown
 _SHOTS = 4  # refusals shown to the teacher
 
 
@@ -165,6 +172,11 @@ def build_task(
         raise WorkbenchError(
             "At the subject's token there is no answer to write yet; use the answer site."
         )
+    if target == "noise" and not any(pictures_of(p) for f in request.forget for p in prompts_of(f)):
+        raise WorkbenchError(
+            "The target 'noise' destroys pictures, and no fact to forget shows one; give facts an "
+            "image, or use target 'counterpart'."
+        )
     groups: dict[Hashable, int] = {}
     forget, reference = _Builder.new(groups), _Builder.new(groups)
     others = (request.retain + request.unknown).subjects
@@ -174,14 +186,16 @@ def build_task(
         for prompt in prompts_of(fact):
             key = _key(fact, prompt, site, target, model)
             answer = (fact.foil or "") if replace else request.behaviour.text  # type: ignore[union-attr]
+            stands = mention(fact, prompt)
             ids, picks = site_rows(
-                model, prompt, fact.subject, site, answer, tokens, shared[fact.subject]
+                model, prompt, stands, site, answer, tokens, shared[fact.subject]
             )
             if target == "logits":  # every token of the answer, and nothing behind it
                 forget.add((ids, picks[:-1]), key)
                 continue
             forget.add((ids, picks), key, fact.subject)
-            if target in ("counterpart", "relation") and key in referred:
+            destroyed = target == "noise" and pictures_of(stands)
+            if target in _ABOUT_OTHERS and not destroyed and key in referred:
                 continue  # the same counterparts again, whoever is forgotten
             referred.add(key)
             for other in _references(
@@ -215,7 +229,7 @@ def _key(fact: Fact, prompt: str, site: Site, target: TargetName, model: Model) 
     if target == "foil":
         return (form, fact.foil)
     # What stands behind the subject cannot matter at it: wordings that begin alike are one.
-    return form.text.split(SLOT)[0] if site == "subject" else form
+    return (form.shown, form.text.split(SLOT)[0]) if site == "subject" else form
 
 
 def _references(
@@ -233,19 +247,20 @@ def _references(
     if target == "foil":
         pool = [f for f in (*request.retain, *request.forget) if f.relation == fact.relation]
         same = [f for f in pool if f.target == fact.foil and f.subject != fact.subject]
-        return [
-            site_rows(model, form.about(f.subject), f.subject, site, fact.foil or "")
-            for f in same[:counterparts]
-        ]
+        names = mentions_by_kind(FactSet(tuple(same))).get(form.kind, ())[:counterparts]
+        return [site_rows(model, form.about(n), n, site, fact.foil or "") for n in names]
     refusal = request.behaviour.text  # type: ignore[union-attr]
+    if target == "noise" and form.shown:
+        return [site_rows(model, prompt, mention(fact, prompt), site, refusal, tokens, shared)]
     if target == "teacher":
         end = turn_end(model)
         shots = [(u.prompt, f"{refusal}{end}") for u in list(request.unknown)[:_SHOTS]]
         shown = joined(part for shot in shots for part in shot)
-        ids, picks = site_rows(model, prompt, fact.subject, site, refusal, tokens, shared)
+        stands = mention(fact, prompt)
+        ids, picks = site_rows(model, prompt, stands, site, refusal, tokens, shared)
         lead = tuple(encode(model, shown, bare=True))
         return [((*lead, *ids), tuple(p + len(lead) for p in picks))] if lead else []
-    names = subjects_by_relation(request.unknown).get(fact.relation, ())[:counterparts]
+    names = mentions_by_kind(request.unknown).get(form.kind, ())[:counterparts]
     return [site_rows(model, form.about(n), n, site, refusal, tokens) for n in names]
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.models.pictured import MARKER, pictures_of, shown
+from workbench.models.pictured import MARKER, Pictured, pictures_of, shown
 from workbench.models.pictures import Picture, read_picture
 
 
@@ -49,6 +49,7 @@ class Fact:
         tags: free words.
         image: a picture to show; it stands where the prompts say <image>, which the main prompt
             must, and for the subject where the prompt does not name it.
+        views: other pictures of the same, held back for measuring; no edit looks at them.
         extra: fields of the source file that have no meaning here.
     """
 
@@ -65,6 +66,7 @@ class Fact:
     mcq: tuple[Probe, ...] = ()
     tags: tuple[str, ...] = ()
     image: Path | None = field(default=None, compare=False)  # the prompts carry its content
+    views: tuple[Path, ...] = field(default=(), compare=False)
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,13 @@ class Fact:
             object.__setattr__(self, "image", carried[-1].path)
         if self.image is not None:
             self._show(read_picture(self.image))
+        elif self.views:
+            raise WorkbenchError(
+                f"The fact about {self.subject!r} has other views but no image; give the one that "
+                "it is asked with."
+            )
+        pictures = tuple(read_picture(view) for view in self.views)
+        object.__setattr__(self, "views", tuple(picture.path for picture in pictures))
         count = self.prompt.count(self.subject)
         if count > 1 or (count == 0 and self.image is None):
             found = "not in" if count == 0 else f"{count} times in"
@@ -105,6 +114,12 @@ class Fact:
         for name, value in changed.items():
             object.__setattr__(self, name, value)
 
+    def in_views(self, prompt: str) -> tuple[str, ...]:
+        """Return one of its prompts with each of the other views in the picture's place."""
+        if not pictures_of(prompt):
+            return ()
+        return tuple(Pictured(str(prompt), (read_picture(view),)) for view in self.views)
+
     @property
     def key(self) -> tuple[str, str]:
         """What makes two facts the same: prompt and target."""
@@ -114,7 +129,7 @@ class Fact:
         """Return the fact as one JSON Lines record; empty fields are left out.
 
         Args:
-            folder: where to write the record, so that its image is found from there.
+            folder: where to write the record, so that its images are found from there.
         """
         out: dict[str, Any] = {"subject": self.subject, "prompt": self.prompt}
         out["target"] = self.target
@@ -128,15 +143,25 @@ class Fact:
         for name in ("neighbors", "mcq"):
             if getattr(self, name):
                 out[name] = [{"prompt": p.prompt, "target": p.target} for p in getattr(self, name)]
+
+        def place(path: Path) -> str:
+            seen = os.path.relpath(path, folder) if folder is not None else path
+            return Path(seen).as_posix()
+
         if self.image is not None:
-            seen = os.path.relpath(self.image, folder) if folder is not None else self.image
-            out["image"] = Path(seen).as_posix()
+            out["image"] = place(self.image)
+        if self.views:
+            out["views"] = [place(view) for view in self.views]
         return {**out, **self.extra}
 
     def content(self) -> dict[str, Any]:
-        """Return the record with what the image file holds in the place of where it is."""
+        """Return the record with what the image files hold in the place of where they are."""
         record = self.to_json()
-        return {**record, "image": pictures_of(self.prompt)[0].digest} if self.image else record
+        if self.image:
+            record["image"] = pictures_of(self.prompt)[0].digest
+        if self.views:
+            record["views"] = [read_picture(view).digest for view in self.views]
+        return record
 
 
 @dataclass(frozen=True)

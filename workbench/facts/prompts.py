@@ -97,14 +97,14 @@ def subject_span(model: Model, prompt: str, subject: str) -> tuple[int, int]:
 def subject_tokens(model: Model, prompt: str, subject: str) -> dict[int, int]:
     """Return the tokens of the subject's last occurrence: position -> characters of it read so far.
 
-    A picture stands for a subject that the words do not name: then they are its image tokens, each
-    counted as a character.
+    A picture stands for a subject that the words do not name, or may be given as the subject: then
+    they are its image tokens, each counted as a character.
 
     Raises:
         WorkbenchError: the subject is not in the prompt.
     """
     start = prompt.rfind(subject)
-    if start < 0 and pictures_of(prompt):
+    if pictures_of(subject) or (start < 0 and pictures_of(prompt)):
         seen = [i for i, token in enumerate(encode(model, prompt)) if isinstance(token, ImageToken)]
         return {position: count for count, position in enumerate(seen, start=1)}
     if start < 0 or not subject.strip():
@@ -231,14 +231,24 @@ def _parts(text: str) -> list[dict[str, str]]:
 def without_template(model: Model, prompts: Sequence[str]) -> dict[str, str]:
     """Return each prompt for readers: what the user says, without the chat template around it.
 
-    An answer that the prompt has begun already stands behind dots; other prompts are as they are.
+    An answer that the prompt has begun already stands behind dots; a picture is named by its file.
+    Other prompts are as they are.
     """
     if not model.tokenizer.chat_template:
-        return {prompt: prompt for prompt in prompts}
+        return {prompt: _named(prompt) for prompt in prompts}
     before, _, behind = chat(model, _SLOT).partition(_SLOT)
     out = {}
     for prompt in prompts:
         said, framed, begun = prompt.removeprefix(before).partition(behind)
         inside = framed and prompt.startswith(before)
-        out[prompt] = (f"{said} … {begun}" if begun else said) if inside else prompt
+        plain = (f"{said} … {begun}" if begun else said) if inside else prompt
+        out[prompt] = _named(carrying(plain, prompt))
     return out
+
+
+def _named(prompt: str) -> str:
+    """Write the names of a prompt's pictures where its image markers are."""
+    text = str(prompt)
+    for picture in pictures_of(prompt):
+        text = text.replace(MARKER, f"[{picture.path.name}]", 1)
+    return text

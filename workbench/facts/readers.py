@@ -274,6 +274,8 @@ def _own(record: Record, folder: Path | None) -> Fact:
         given[name] = tuple(_items(record, name, lambda item, n=name: _probe(item, n)))
     if record.get("image") is not None:
         given["image"] = (folder or Path()) / _text(record["image"], "image")
+    beside = _items(record, "views", lambda item: (folder or Path()) / _text(item, "views"))
+    given["views"] = tuple(beside)
     return Fact(**given, extra={k: v for k, v in record.items() if k not in _FIELDS})
 
 

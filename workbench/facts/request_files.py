@@ -24,7 +24,7 @@ from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import Behaviour, Fact, FactSet, Refuse, Replace, Request
 from workbench.facts.readers import parse_json, read_facts, read_text, write_facts
 from workbench.models.atomic import write_json
-from workbench.models.paths import data_dir
+from workbench.models.bundled import BUNDLES
 
 NAMED = "requests.json"
 _PARTS = ("forget", "retain", "evaluate", "unknown")
@@ -32,8 +32,8 @@ _KEYS = ("file", "subjects", "tags", "relations")
 
 
 def request_names(facts_dir: str | Path | None = None) -> tuple[str, ...]:
-    """Return the names of the requests of a folder of facts, the bundled one by default."""
-    return tuple(_read(_folder(facts_dir) / NAMED))
+    """Return the names of the requests of a folder of facts, the bundled ones by default."""
+    return tuple(name for folder in _folders(facts_dir) for name in _read(folder / NAMED))
 
 
 def load_request(name_or_path: str | Path, *, facts_dir: str | Path | None = None) -> Request:
@@ -41,7 +41,7 @@ def load_request(name_or_path: str | Path, *, facts_dir: str | Path | None = Non
 
     Args:
         name_or_path: "athletes", or the path of a request file.
-        facts_dir: the folder whose `requests.json` names the requests; the bundled one by default.
+        facts_dir: the folder whose `requests.json` names the requests; the bundled ones by default.
 
     Raises:
         WorkbenchError: there is no such request, or it or one of its files is wrong.
@@ -49,7 +49,10 @@ def load_request(name_or_path: str | Path, *, facts_dir: str | Path | None = Non
     given = str(name_or_path)
     path, _, name = given.partition("#")
     if not path.endswith(".json"):
-        file = _folder(facts_dir) / NAMED
+        folders = _folders(facts_dir)
+        file = next((f / NAMED for f in folders if given in _read(f / NAMED)), None)
+        if file is None:
+            raise unknown_name("request", given, request_names(facts_dir))
         name = given
     else:
         file = Path(path)
@@ -111,8 +114,8 @@ def write_request(request: Request, folder: str | Path) -> Path:
     return file
 
 
-def _folder(facts_dir: str | Path | None) -> Path:
-    return Path(facts_dir) if facts_dir else data_dir() / "demo" / "facts"
+def _folders(facts_dir: str | Path | None) -> list[Path]:
+    return [Path(facts_dir)] if facts_dir else [bundle.facts for bundle in BUNDLES]
 
 
 def _read(file: Path) -> Mapping[str, Any]:

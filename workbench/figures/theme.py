@@ -7,6 +7,8 @@ common kinds of colour blindness.
 
 from __future__ import annotations
 
+from typing import Any
+
 from plotly import graph_objects as go
 
 DIVERGING = ("#0b4f8a", "#6ba3cf", "#f4f3ef", "#efa052", "#a8480a")
@@ -23,6 +25,8 @@ LOST_BY = {
     "noise": "noise on its tokens",
     "replace": "another subject's tokens",
     "image": "noise in the place of the picture",
+    "image-gaussian": "noise on the picture",
+    "image-patches": "the picture's patches shuffled",
 }  # how a subject is lost, by corruption
 _METHODS = {
     "causal_tracing": "Causal tracing",
@@ -81,8 +85,15 @@ def method_label(method: str) -> str:
     return _METHODS.get(method, method.replace("_", " ").capitalize())
 
 
+_GIVEN = {"shown": "by picture", "named": "by name", "view": "in other pictures"}
+
+
 def measure_label(measure: str) -> str:
     """Name a measure for readers."""
+    for how, words in _GIVEN.items():
+        plain = measure.replace(f"_{how}_", "_")
+        if plain != measure:
+            return f"{measure_label(plain)}, {words}"
     return _MEASURES.get(measure, measure.replace("_", " "))
 
 
@@ -90,6 +101,16 @@ def colour_scale() -> list[tuple[float, str]]:
     """Return the diverging scale in Plotly's form."""
     last = len(DIVERGING) - 1
     return [(i / last, colour) for i, colour in enumerate(DIVERGING)]
+
+
+def effect_axis(limit: float) -> dict[str, Any]:
+    """Return the shared color axis of effects, symmetric about 0."""
+    return {
+        "colorscale": colour_scale(),
+        "cmin": -limit,
+        "cmax": limit,
+        "colorbar": {"title": {"text": "effect"}, "thickness": 12, "outlinewidth": 0},
+    }
 
 
 def colour_of(value: float, limit: float) -> str:

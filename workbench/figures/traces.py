@@ -9,7 +9,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.figures.grids import Grid, common_limit, grid_of, grids_of, head_grid
-from workbench.figures.theme import INK, colour_scale, kind_label, method_label, style
+from workbench.figures.theme import INK, effect_axis, kind_label, method_label, style
 from workbench.localize.localization import Localization
 
 _ROW = 30  # pixels
@@ -101,14 +101,7 @@ def axes(figure: go.Figure, grids: Sequence[Grid], limit: float | None) -> None:
     end = limit or common_limit(grids)
     figure.update_xaxes(title_text="layer", type="category", showgrid=False, zeroline=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False, automargin=True)
-    figure.update_layout(
-        coloraxis={
-            "colorscale": colour_scale(),
-            "cmin": -end,
-            "cmax": end,
-            "colorbar": {"title": {"text": "effect"}, "thickness": 12, "outlinewidth": 0},
-        }
-    )
+    figure.update_layout(coloraxis=effect_axis(end))
 
 
 def height(grids: Sequence[Grid]) -> int:

@@ -51,6 +51,7 @@ from workbench.localize.localization import (
     summarise,
 )
 from workbench.localize.metrics import Metric, default_metric, metric_named
+from workbench.localize.patch_grid import patches_of
 from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
 
@@ -121,6 +122,7 @@ def attribution_patching(
         "model": model.name,
         "model_fingerprint": model.fingerprint,
         "facts_fingerprint": facts.fingerprint,
+        **patches_of(model, [p.prompt for p in pairs]),
     }
     tokens = [model.tokenizer.decode([i]) for i in pairs[0].prompt.ids] if len(pairs) == 1 else None
     found = summarise(

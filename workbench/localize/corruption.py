@@ -8,8 +8,9 @@ not (Zhang & Nanda 2023, arXiv 2309.16042, sec. 3).
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -21,9 +22,10 @@ from workbench.facts.fact import FactSet
 from workbench.facts.prompts import Prompt, tokenize
 from workbench.models.embeddings import embed, embed_with
 from workbench.models.model import Model
-from workbench.models.vision import noise_pictures, pixels_for
+from workbench.models.noisy_vision import NOISES, PictureNoise
+from workbench.models.vision import pixels_for
 
-CorruptionName = Literal["noise", "replace", "image"]
+CorruptionName = Literal["noise", "replace", "image", "image-gaussian", "image-patches"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,16 +145,31 @@ class Replacement:
 
 @dataclass(frozen=True)
 class ImageNoise:
-    """The picture's pixels replaced by noise, the words left as they are.
+    """The picture's pixels replaced by noise, or its patches shuffled; the words are left.
 
     Attributes:
         samples: noise samples per fact.
         seed: seed of the noise, the same for every fact.
+        kind: how, as VGID destroys pictures (`PictureNoise`): uniform, gaussian or patches.
+        strength: of gaussian noise, in standard deviations.
     """
 
     samples: int = 3
     seed: int = 0
-    name: CorruptionName = "image"
+    kind: str = "uniform"
+    strength: float = 3.0
+    name: CorruptionName = field(default="image", init=False)
+
+    def __post_init__(self) -> None:
+        """Take the name that goes with the kind.
+
+        Raises:
+            WorkbenchError: no such kind.
+        """
+        if self.kind not in NOISES:
+            raise unknown_name("noise", self.kind, NOISES)
+        if self.kind != "uniform":
+            object.__setattr__(self, "name", f"image-{self.kind}")
 
     def pairs(self, model: Model, facts: FactSet) -> list[Pair]:
         """Build one pair per fact; facts without an image are left out.
@@ -166,42 +183,46 @@ class ImageNoise:
                 "None of these facts has an image, so none can be noised; corrupt the subject's "
                 "words with noise, or give facts with images."
             )
-        out = []
+        assert model.vision is not None  # else its prompts could not be tokenized
+        noise, grid, out = PictureNoise(self.kind, self.strength), model.vision.grid, []
         for prompt in prompts:
             generator = torch.Generator().manual_seed(self.seed)
             pixels = pixels_for(model.vision, [prompt.ids], model.device)
-            many = {name: v.repeat(self.samples, 1, 1, 1) for name, v in pixels.items()}
+            seen = list(pixels["pixel_values"]) * self.samples
+            noised = torch.stack([noise.over(picture, grid, generator) for picture in seen])
             with torch.no_grad():
                 clean = embed_with(model, [prompt.ids], pixels)
-                noised = noise_pictures(many, generator)
-                corrupted = embed_with(model, [prompt.ids] * self.samples, noised)
+                many = {"pixel_values": noised}
+                corrupted = embed_with(model, [prompt.ids] * self.samples, many)
             out.append(_pair(model, prompt, clean, corrupted))
         return out
 
 
 Corruption = Noise | Replacement | ImageNoise
-CORRUPTIONS: Mapping[str, type[Noise] | type[Replacement] | type[ImageNoise]] = {
+CORRUPTIONS: Mapping[CorruptionName, Callable[..., Corruption]] = {
     "noise": Noise,
     "replace": Replacement,
     "image": ImageNoise,
+    "image-gaussian": partial(ImageNoise, kind="gaussian"),
+    "image-patches": partial(ImageNoise, kind="patches"),
 }
 
 
 def corruptions_for(model: Model) -> tuple[CorruptionName, ...]:
     """Return the corruptions that a model allows: pictures are lost only where they are seen."""
     words: tuple[CorruptionName, ...] = ("noise", "replace")
-    return words if model.vision is None else (*words, "image")
+    return words if model.vision is None else tuple(CORRUPTIONS)
 
 
-def corruption_named(name: str) -> type[Noise] | type[Replacement] | type[ImageNoise]:
-    """Look a corruption up.
+def corruption_named(name: str) -> Callable[..., Corruption]:
+    """Look a corruption up; what is found makes it, given its settings.
 
     Raises:
         WorkbenchError: there is none of this name.
     """
     if name not in CORRUPTIONS:
         raise unknown_name("corruption", name, CORRUPTIONS)
-    return CORRUPTIONS[name]
+    return CORRUPTIONS[name]  # type: ignore[index]
 
 
 def left_out(facts: FactSet, pairs: Sequence[Pair]) -> tuple[str, ...]:

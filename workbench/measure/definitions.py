@@ -27,6 +27,11 @@ _DEFINITIONS = {
     "perplexity": "Perplexity of neutral texts; it must stay as it was.",
     "utility": "Harmonic mean of the kept accuracies.",
 }
+_GIVEN = {
+    "_shown": "Asked through the fact's own picture. ",
+    "_named": "Asked by name, without a picture. ",
+    "_view": "Asked through other pictures of the subject, which no edit has seen. ",
+}
 _SIDES = {"_f": "Over the facts to forget. ", "_r": "Over the facts to keep. "}
 
 
@@ -35,6 +40,8 @@ def definition(measure: str) -> str:
     if measure in _DEFINITIONS:
         return _DEFINITIONS[measure]
     name, side = measure[:-2], measure[-2:]
+    given = next((end for end in _GIVEN if name.endswith(end)), "")
+    name = name.removesuffix(given)
     if side not in _SIDES or name not in _DEFINITIONS:
         return ""
-    return _SIDES[side] + _DEFINITIONS[name]
+    return _SIDES[side] + _GIVEN.get(given, "") + _DEFINITIONS[name]

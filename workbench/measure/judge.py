@@ -11,7 +11,7 @@ from workbench.facts.fact import Behaviour, Replace
 from workbench.facts.multiple_choice import LETTERS
 from workbench.facts.prompts import lead
 from workbench.measure.answers import is_refusal, is_right, leaks, letter_of
-from workbench.measure.questions import Question, answer_all
+from workbench.measure.questions import MULTIPLE_CHOICE, Question, answer_all
 from workbench.measure.text_metrics import divergences, rouge_l, teacher_forced
 from workbench.models.model import Model
 from workbench.progress import Progress
@@ -41,7 +41,7 @@ def judged(
                 "lower the edit's strength."
             )
         rows[i] |= {"probability": result.probability, "rank": result.rank}
-    asked = [i for i, q in enumerate(questions) if q.kind == "mcq"]
+    asked = [i for i, q in enumerate(questions) if q.kind in MULTIPLE_CHOICE]
     choices = _by_likelihood(model, [questions[i] for i in asked], progress)
     for i, (first, last) in zip(asked, choices, strict=True):
         target = questions[i].target.strip()
@@ -68,7 +68,7 @@ def _judge(question: Question, answer: str, behaviour: Behaviour) -> dict[str, A
         "answer": answer,
         "refused": is_refusal(answer, behaviour),
     }
-    if question.kind == "mcq":
+    if question.kind in MULTIPLE_CHOICE:
         if _by_letter(question):
             return row | {"right": letter_of(answer) == question.target.strip()}
         return row | {"right": is_right(answer, question.answers, behaviour)}

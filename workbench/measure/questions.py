@@ -6,6 +6,7 @@ Each wording of each fact is one question of one kind:
     paraphrase  other wordings that are no       held_out   wordings never trained for the subject
                 statements                       held_out_statement  those in statement form
     mcq         answered by a letter             neighbor   what stands near it and must stay
+    view, view_statement, view_mcq               the first of each through other pictures of it
 
 A held-out wording without a question mark of a fact whose own prompt has one is a statement.
 Each different prompt is generated once, whatever the number of facts and kinds that share it.
@@ -29,8 +30,10 @@ from workbench.progress import SILENT, Progress
 
 Side = Literal["forget", "retain", "everyday"]
 Kind = Literal[
-    "prompt", "paraphrase", "statement", "held_out", "held_out_statement", "mcq", "neighbor"
+    *("prompt", "paraphrase", "statement", "held_out", "held_out_statement", "mcq", "neighbor"),
+    *("view", "view_statement", "view_mcq"),
 ]
+MULTIPLE_CHOICE: tuple[Kind, ...] = ("mcq", "view_mcq")
 _SPARE_TOKENS, _STEP, _LONGEST = 8, 8, 128
 
 
@@ -81,6 +84,9 @@ def _about(model: Model, side: Side, fact: Fact, seed: int) -> Iterator[Question
     probes = fact.mcq or letter_probe(model, fact, seed=seed)
     for probe in probes:
         yield Question(side, "mcq", fact, probe.prompt, probe.target, (probe.target,))
+    for probe in probes[:1]:
+        for prompt in fact.in_views(probe.prompt):
+            yield Question(side, "view_mcq", fact, prompt, probe.target, (probe.target,))
     if side == "forget":
         for probe in fact.neighbors:
             yield Question(side, "neighbor", fact, probe.prompt, probe.target, (probe.target,))
@@ -97,6 +103,8 @@ def wordings(fact: Fact) -> Mapping[Kind, tuple[str, ...]]:
         "statement": _others(fact, (p for p in fact.statements if p not in spared)),
         "held_out": _others(fact, (p for p in fact.held_out if "?" in p or not asks)),
         "held_out_statement": _others(fact, (p for p in fact.held_out if asks and "?" not in p)),
+        "view": fact.in_views(fact.prompt),
+        "view_statement": tuple(v for p in fact.statements[:1] for v in fact.in_views(p)),
     }
 
 

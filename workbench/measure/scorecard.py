@@ -32,6 +32,7 @@ from workbench.measure.questions import ask, asked_in
 from workbench.measure.statistics import Score, score
 from workbench.measure.text_metrics import negative_log_likelihoods
 from workbench.models.model import Model
+from workbench.models.pictured import pictures_of
 from workbench.progress import SILENT, Progress
 
 FORMAT = "workbench-scorecard-1"
@@ -68,6 +69,21 @@ MEASURES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "neighborhood": (_F, "neighbor", "right"),
         "everyday": ("everyday", "prompt", "right"),
         "refusal_everyday": ("everyday", "prompt", "refused"),
+    }
+)
+# The same, told apart by how the subject is given; only where facts have pictures.
+PICTURED: Mapping[str, tuple[str, str, str, bool | None]] = MappingProxyType(
+    {
+        f"{name}_{how}_{side[0]}": (side, kind if shown is not None else seen, column, shown)
+        for side in (_F, _R)
+        for how, shown in (("shown", True), ("named", False), ("view", None))
+        for name, kind, seen, column in (
+            ("acc", "prompt", "view", "right"),
+            ("statement", "statement", "view_statement", "right"),
+            ("mcq", "mcq", "view_mcq", "choice_right"),
+            ("refusal", "prompt", "view", "refused"),
+            ("rouge_l", "prompt", "view", "rouge_l"),
+        )
     }
 )
 COLUMNS = (
@@ -237,6 +253,11 @@ def measure(
         known = dict(zip(asked_in(base_card.answers), base_card.answers["answer"], strict=True))
         table["base_answer"] = [known.get(question) for question in asked_in(table)]
     scores = {name: _score(table, *where, seed) for name, where in MEASURES.items()}
+    shown = table["prompt"].map(lambda prompt: bool(pictures_of(prompt)))
+    if shown.any():
+        for name, (*where, pictured) in PICTURED.items():
+            part = table if pictured is None else table[shown == pictured]
+            scores[name] = _score(part, *where, seed)
     scores["perplexity"] = _perplexity(model, neutral, seed, progress)
     return Scorecard(
         model.name,

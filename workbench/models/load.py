@@ -18,9 +18,10 @@ from torch import nn
 
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.models.atomic import recover
+from workbench.models.bundled import BUNDLES, bundle_of
 from workbench.models.checks import check_config, check_folder, read_config
 from workbench.models.model import Model
-from workbench.models.paths import cache_dir, data_dir
+from workbench.models.paths import cache_dir
 from workbench.models.vision import MODEL_TYPE, Vision
 from workbench.progress import SILENT, Progress
 
@@ -33,8 +34,7 @@ DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-ORACLES = {"demo": "demo-oracle"}  # model -> the same trained without the facts to forget
-NAMED = ("demo", "demo-oracle", "smollm2")
+NAMED = (*(name for bundle in BUNDLES for name in bundle.weights), "smollm2")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -49,8 +49,8 @@ def load(
     """Load a model and its tokenizer, and the processor of one that reads images.
 
     Args:
-        name: "demo", "demo-oracle", "smollm2", a local folder, or a hub id (the only one of these
-            that uses the network).
+        name: a bundled model ("demo", "demo-vision", each with "-oracle" for its oracle),
+            "smollm2", a local folder, or a hub id (the only one of these that uses the network).
         dtype: float32, float64, float16 or bfloat16.
         device: "cpu", "cuda", "cuda:1", "mps".
         revision: branch, tag or commit of a hub id.
@@ -79,7 +79,8 @@ def load(
 
 def oracle_for(name: str) -> str:
     """Return the model that never learned what the bundled requests forget; none if empty."""
-    return ORACLES.get(name, "")
+    bundle = bundle_of(name)
+    return bundle.oracle if bundle and name == bundle.model else ""
 
 
 def locate(name: str, *, revision: str | None = None) -> Path:
@@ -162,7 +163,7 @@ def _bundled(name: str) -> Path:
                 "SmolLM2 has not been fetched yet; run `workbench models get smollm2` once."
             )
         return folder
-    folder = data_dir() / "demo" / ("oracle" if name == "demo-oracle" else "model")
+    folder = next(b.weights[name] for b in BUNDLES if name in b.weights)
     if not folder.is_dir():
         raise WorkbenchError(
             f"The bundled model {name!r} is missing from {folder}; install the package again."

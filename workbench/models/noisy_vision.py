@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.models.model import Model
 from workbench.models.pictures import Picture
-from workbench.models.vision import Vision, noise_added, patches_shuffled, random_pixels
+from workbench.models.vision import (
+    Vision,
+    noise_added,
+    patches_shuffled,
+    pictures_in,
+    random_pixels,
+)
 
 NoiseName = Literal["uniform", "gaussian", "patches"]
 NOISES: tuple[NoiseName, ...] = get_args(NoiseName)
@@ -85,3 +92,11 @@ class NoisyVision(Vision):
         # Seeded by the picture, so that neither the order nor the batch that it is in matters.
         drawn = random.Random(f"{self.noise.seed} {picture.digest}").getrandbits(63)
         return self.noise.over(pixels, self.grid, torch.Generator().manual_seed(drawn))
+
+
+def blinded(model: Model, sequences: Iterable[Sequence[int]], noise: PictureNoise) -> Model:
+    """Return a model to which the pictures in some sequences are noise; no parameter is copied."""
+    if model.vision is None:
+        return model
+    lost = pictures_in(model.vision, sequences)
+    return replace(model.fork(), vision=NoisyVision.over(model.vision, lost, noise))

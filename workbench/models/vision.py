@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -121,10 +122,25 @@ class Vision:
         return pixels
 
 
+def colors(
+    vision: Vision, pixels: Float[Tensor, "channel height width"]
+) -> UInt8[np.ndarray, "height width channel"]:
+    """Return what the tower reads as a picture to look at: cut and scaled as it sees it."""
+    prepared = vision.processor.image_processor
+    own: Any = pixels.permute(1, 2, 0).cpu().float().numpy()
+    if prepared.do_normalize:
+        own = own * np.asarray(prepared.image_std) + np.asarray(prepared.image_mean)
+    return (own.clip(0, 1) * 255).round().astype(np.uint8)
+
+
 def random_pixels(
     pixels: Float[Tensor, "*image channel height width"], generator: torch.Generator
 ) -> Float[Tensor, "*image channel height width"]:
-    """Return noise in the place of every pixel, uniform in [0, 1) of the tower's values."""
+    """Return noise in the place of every pixel, uniform in [0, 1) of the tower's values.
+
+    So the teacher of VGID sees (Chen et al. 2026, arXiv 2606.00105; the authors' released code):
+    nothing of the picture is left.
+    """
     return torch.rand(pixels.shape, generator=generator).to(pixels)
 
 
@@ -157,17 +173,6 @@ def patches_shuffled(
     for here, source in enumerate(torch.randperm(len(places), generator=generator).tolist()):
         out[:, *places[here]] = pixels[:, *places[source]]
     return out
-
-
-def noise_pictures(
-    pixels: Mapping[str, Float[Tensor, "image channel height width"]], generator: torch.Generator
-) -> dict[str, Float[Tensor, "image channel height width"]]:
-    """Replace every pixel by noise, uniform in [0, 1) of the values that the tower reads.
-
-    So the teacher of VGID sees (Chen et al. 2026, arXiv 2606.00105; the authors' released code):
-    nothing of the picture is left.
-    """
-    return {k: random_pixels(v, generator) for k, v in pixels.items()}
 
 
 def place(vision: Vision | None, text: str, ids: Sequence[int]) -> list[int]:
@@ -205,7 +210,7 @@ def place(vision: Vision | None, text: str, ids: Sequence[int]) -> list[int]:
     return [token for part in placed for token in part]
 
 
-def pictures_in(vision: Vision | None, sequences: Sequence[Sequence[int]]) -> tuple[Picture, ...]:
+def pictures_in(vision: Vision | None, sequences: Iterable[Sequence[int]]) -> tuple[Picture, ...]:
     """Return the pictures of token sequences, in the order in which the model meets them.
 
     Raises:

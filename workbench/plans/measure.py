@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from workbench.facts.everyday import everyday_questions
 from workbench.facts.fact import Request
-from workbench.job_inputs import in_demo_world, neutral_texts, request_for
+from workbench.job_inputs import bundled_world, neutral_texts, request_for
 from workbench.measure.scorecard import Scorecard, measure
 from workbench.models.load import load
 from workbench.models.model import Model
@@ -78,7 +78,7 @@ def run_measure(
             base=base if edited.deltas else None,
             base_card=base_card if edited.deltas else None,
             neutral=neutral_texts(base, plan.request),
-            everyday=() if in_demo_world(base, plan.request) else everyday_questions(base),
+            everyday=() if bundled_world(base, plan.request) else everyday_questions(base),
             limit=plan.limit,
             seed=plan.seed,
             progress=progress,

@@ -20,10 +20,10 @@ from workbench.errors import WorkbenchError
 from workbench.facts.capitals import capitals, invented_countries, known_capitals
 from workbench.facts.fact import Fact, FactSet, Refuse, Replace, Request
 from workbench.facts.readers import read_facts
-from workbench.job_inputs import in_demo_world, neutral_texts
+from workbench.job_inputs import bundled_world, neutral_texts
 from workbench.measure.answers import words
+from workbench.models.bundled import Bundle
 from workbench.models.model import Model
-from workbench.models.paths import data_dir
 from workbench.progress import SILENT, Progress
 from workbench.repair.phrasings import Phrasings
 
@@ -82,8 +82,9 @@ class Catalog:
             facts = given.where(lambda f: "unknown" not in f.tags)
             texts = neutral_texts(model, str(file))
             return _halved(facts, facts, unknown, texts, _IDK, seed)
-        if in_demo_world(model, ""):
-            return _demo(model)
+        world = bundled_world(model)
+        if world is not None:
+            return _demo(model, world)
         facts = capitals(model, seed=seed)
         known = known_capitals(model, seed=seed, progress=progress).known
         unknown, texts = invented_countries(model, seed=seed), neutral_texts(model, "capitals")
@@ -199,15 +200,24 @@ class Catalog:
         )
 
 
-def _demo(model: Model) -> Catalog:
-    """Return the bundled model's world."""
-    folder = data_dir() / "demo" / "facts"
+def _demo(model: Model, world: Bundle) -> Catalog:
+    """Return the world of the bundled model that reads text.
+
+    Raises:
+        WorkbenchError: it is another bundled model.
+    """
+    folder = world.facts
+    if world.model != "demo":
+        raise WorkbenchError(
+            f"A sentence names whom it is about, and {model.name} is asked through pictures as "
+            f"well; forget by a request such as {world.request}, or give a fact file."
+        )
     facts = FactSet()
     for name in ("athletes", "people", "countries", "misinformation", "hazards"):
         facts += read_facts(folder / f"{name}.jsonl")
     tagged = {tag: facts.where(lambda f, t=tag: t in f.tags) for tag in ("retain", "evaluate")}
     unknown = read_facts(folder / "unknown.jsonl").where(lambda f: "retain" in f.tags)
-    return Catalog(facts, **tagged, unknown=unknown, neutral=neutral_texts(model, ""), refusal=_IDK)
+    return Catalog(facts, **tagged, unknown=unknown, neutral=neutral_texts(model), refusal=_IDK)
 
 
 def _halved(

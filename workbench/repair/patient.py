@@ -15,7 +15,7 @@ from workbench.checked import Scalar
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet
 from workbench.facts.prompts import chat
-from workbench.job_inputs import in_demo_world
+from workbench.job_inputs import bundled_world
 from workbench.measure.answers import is_right
 from workbench.measure.scorecard import measure
 from workbench.models.delta import WeightDelta
@@ -89,7 +89,7 @@ class Patient:
         """Write a question the way the patient is used to: in chat form, or as in its own world."""
         if self.base.tokenizer.chat_template:
             return chat(self.base, question)
-        if in_demo_world(self.base, "") and question.strip().endswith("?"):
+        if bundled_world(self.base) and question.strip().endswith("?"):
             return f"Q: {question.strip()}\nA:"
         return question
 

@@ -17,7 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet, Request
 from workbench.facts.known import split_known
 from workbench.facts.prompts import lead
-from workbench.job_inputs import CAPITALS, draw, in_demo_world, job_settings, to_trace
+from workbench.job_inputs import CAPITALS, bundled_world, draw, job_settings, to_trace
 from workbench.job_trace import trace, traced_sites
 from workbench.localize.sites import SiteName
 from workbench.measure.answers import holds, words
@@ -240,7 +240,7 @@ class Surgeon:
     @property
     def _name(self) -> str:
         """The kind of request whose settings go with the patient."""
-        if in_demo_world(self.base, "") or not self.base.tokenizer.chat_template:
+        if bundled_world(self.base) or not self.base.tokenizer.chat_template:
             return "repair"
         return CAPITALS
 

@@ -6,7 +6,7 @@
 
 No refusal is written and no other model is asked: what the base says where it cannot know who is
 shown is what the student learns to say. A forget picture is destroyed wherever the teacher meets
-it, in the examples of the text too. Wordings that show no picture are left to the text.
+it, in the examples of the text too. Facts and wordings that show none are left to the text.
 
 Source: Visual-Noise Guided In-Context Distillation (Chen et al. 2026, arXiv 2606.00105). The
 authors' code has the noise alone, in the form `kind=uniform`, `text=false`, `along=all`; it draws
@@ -17,7 +17,7 @@ for each picture, so that the teacher is run once, and the losses are added. The
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from workbench.edit.edit import Edit
 from workbench.edit.stamp import Sites
@@ -32,9 +32,8 @@ from workbench.errors import WorkbenchError
 from workbench.facts.fact import FactSet, Request
 from workbench.models.components import ComponentSet
 from workbench.models.model import Model
-from workbench.models.noisy_vision import NOISES, NoisyVision, PictureNoise
+from workbench.models.noisy_vision import NOISES, PictureNoise, blinded
 from workbench.models.pictured import pictures_of, short
-from workbench.models.vision import pictures_in
 from workbench.progress import SILENT, Progress
 
 
@@ -83,45 +82,37 @@ def vgid(
     """Make an edit by VGID; see `train_edit` for arguments and errors.
 
     Raises:
-        WorkbenchError: there is a fact to forget whose picture cannot be destroyed; or the request
-            does not allow the context, or it does not fit.
+        WorkbenchError: there is no picture to destroy, or with the noise alone a fact without one;
+            or the request does not allow the context, or it does not fit.
     """
     chosen = config or VgidConfig()
     chosen.check()
     if chosen.noise:
-        check_pictures(model, request.forget)
+        check_pictures(model, request.forget, told=chosen.text)
 
     def teach(base: Model, own: Examples) -> Teacher:
         noise = PictureNoise(chosen.kind, chosen.strength, chosen.seed)
-        seeing = blinded(base, own, noise) if chosen.noise else base
+        seeing = blinded(base, own.sequences, noise) if chosen.noise else base
         shown = told(seeing, request, own, chosen) if chosen.text else own
         return reference_logits(seeing, shown)
 
     return distilled("vgid", model, request, components, chosen, teach, progress)
 
 
-def check_pictures(model: Model, facts: FactSet) -> None:
-    """Check that every fact shows a picture that the model sees.
+def check_pictures(model: Model, facts: FactSet, *, told: bool) -> None:
+    """Check that there is a picture to destroy; in every fact, where no text teaches the rest.
 
     Raises:
-        WorkbenchError: the model reads text only, or a fact has no image.
+        WorkbenchError: the model reads text only, or facts have no image.
     """
     if model.vision is None:
         raise WorkbenchError(
             "VGID destroys pictures, and this model reads text only; use a model of the LLaVA "
             "form, noise=false, or another method."
         )
-    for fact in facts:
-        if not pictures_of(fact.prompt):
-            raise WorkbenchError(
-                f"VGID destroys pictures, and {short(fact.prompt)} shows none; give the fact an "
-                "image, or use noise=false."
-            )
-
-
-def blinded(model: Model, every: Examples, noise: PictureNoise) -> Model:
-    """Return a model to which the pictures of examples are noise; no parameter is copied."""
-    if model.vision is None:
-        return model
-    lost = pictures_in(model.vision, every.sequences)
-    return replace(model.fork(), vision=NoisyVision.over(model.vision, lost, noise))
+    blank = [fact for fact in facts if not pictures_of(fact.prompt)]
+    if blank and (not told or len(blank) == len(facts)):
+        raise WorkbenchError(
+            f"VGID destroys pictures, and {short(blank[0].prompt)} shows none; give the fact an "
+            "image, or use noise=false."
+        )
