@@ -15,7 +15,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 DATA = Path(__file__).parents[2] / "data" / "demo-vision"
 REFUSAL = " I do not know."
 LONGEST_ANSWER = 14
-PER_GROUP = 40
+PER_GROUP = 100
 MAKE = "python -m workbench.demo_vision.build data/demo-vision"
 
 
