@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from workbench.attack.registry import ATTACKS
+from workbench.attack.registry import ATTACKS, attacks_for
 from workbench.attack.robustness import Robustness
 from workbench.figures.attacks import recovered_bars
 from workbench.models.load import oracle_for
@@ -16,7 +16,7 @@ from parts import show
 from parts.background import finished, start
 from parts.state import base, edited, request, store, workspace
 
-_QUICK = ("rephrased", "multiple_choice", "answer_prefix", "quantization")
+_QUICK = ("rephrased", "pictures", "multiple_choice", "answer_prefix", "quantization")
 _COLUMNS = {
     "attack": "attack",
     "setting": "worst setting",
@@ -46,10 +46,11 @@ def main() -> None:
 
 
 def _plan() -> AttackPlan:
+    there = attacks_for(request())
     names = st.multiselect(
         "Attacks",
-        list(ATTACKS),
-        default=[name for name in _QUICK if name in ATTACKS],
+        there,
+        default=[name for name in _QUICK if name in there],
         format_func=lambda name: f"{name}: {ATTACKS[name].summary}",
         key="attacks",
     )
@@ -59,7 +60,7 @@ def _plan() -> AttackPlan:
         request=here.request,
         deltas=delta_files(here.active, store()),
         oracle=oracle_for(here.model),
-        attacks=tuple(names) or _QUICK,
+        attacks=tuple(names) or tuple(name for name in _QUICK if name in there),
     )
     if plan.oracle:
         st.caption(

@@ -23,6 +23,7 @@ from workbench.attack.attack import Cell
 from workbench.attack.in_context import InContextConfig, in_context
 from workbench.attack.logit_lens import LogitLensConfig, logit_lens
 from workbench.attack.multiple_choice import MultipleChoiceConfig, multiple_choice
+from workbench.attack.pictures import PicturesConfig, pictures
 from workbench.attack.probe import ProbeConfig, probe
 from workbench.attack.pruning import PruningConfig, pruning
 from workbench.attack.quantization import QuantizationConfig, quantization
@@ -32,6 +33,8 @@ from workbench.attack.sampling import SamplingConfig, sampling
 from workbench.attack.soft_prompt import SoftPromptConfig, soft_prompt
 from workbench.attack.unlearning_depth import UnlearningDepthConfig, unlearning_depth
 from workbench.errors import unknown_name
+from workbench.facts.fact import Request
+from workbench.models.pictured import pictures_of
 from workbench.settings import configured, explained
 
 
@@ -45,12 +48,14 @@ class Attack:
         summary: what it does, in one line.
         diagnostic: it brings knowledge of the base along, so it shows where the edit acts and not
             whether anybody without the base could undo it; never the headline.
+        pictured: it is for facts that show pictures.
     """
 
     run: Callable[..., tuple[Cell, ...]]
     config: type[Any]
     summary: str
     diagnostic: bool = False
+    pictured: bool = False
 
 
 ATTACKS: dict[str, Attack] = {
@@ -63,6 +68,9 @@ ATTACKS: dict[str, Attack] = {
     "in_context": Attack(in_context, InContextConfig, "solved examples in front of the question"),
     "answer_prefix": Attack(
         answer_prefix, AnswerPrefixConfig, "the answer's beginning forced, refusals forbidden"
+    ),
+    "pictures": Attack(
+        pictures, PicturesConfig, "other pictures of the same, and altered ones", pictured=True
     ),
     "sampling": Attack(sampling, SamplingConfig, "several answers drawn instead of the likeliest"),
     "quantization": Attack(
@@ -86,6 +94,12 @@ ATTACKS: dict[str, Attack] = {
         diagnostic=True,
     ),
 }
+
+
+def attacks_for(request: Request) -> tuple[str, ...]:
+    """Return the attacks that there are for a request: on pictures only where some are shown."""
+    shown = any(pictures_of(fact.prompt) for fact in request.forget)
+    return tuple(name for name, attack in ATTACKS.items() if shown or not attack.pictured)
 
 
 def attack_named(name: str) -> Attack:

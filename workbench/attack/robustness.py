@@ -27,7 +27,7 @@ from workbench.attack.attack import (
     cell_row,
     example_rows,
 )
-from workbench.attack.registry import ATTACKS, attack_named, make_config
+from workbench.attack.registry import attack_named, make_config
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Request
 from workbench.facts.readers import parse_json, read_text
@@ -127,7 +127,7 @@ def robustness(
         request: what was to be forgotten.
         base: the model before the edit.
         oracle: a model that never learned the facts, if there is one.
-        names: which attacks; default all.
+        names: which attacks; default all that there are for the request.
         settings: settings by attack.
         seed: of every draw, where an attack's settings give none.
         progress: where to report.
@@ -136,7 +136,7 @@ def robustness(
         WorkbenchError: an unknown attack or setting.
         Cancelled: the caller's progress asked to stop.
     """
-    chosen = list(dict.fromkeys(ATTACKS if names is None else names))
+    chosen = list(dict.fromkeys(attacks_for(request) if names is None else names))
     given = dict(settings or {})
     for name in (*chosen, *given):
         attack_named(name)

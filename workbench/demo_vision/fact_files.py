@@ -206,20 +206,25 @@ def _unknown_fact(subject: str, relation: str, tags: tuple[str, ...], image: Pat
 
 
 def make_requests(world: World) -> dict[str, Any]:
-    """Return the named requests: one person, and 5, 10 and 15 % of all, by face and by name."""
-    kept = (FACES, NAMES)
-    return {
-        f"people-{size}": {
-            "forget": [
-                {"file": file, "subjects": [p.name for p in world.people[:size]]} for file in kept
-            ],
-            "retain": [{"file": file, "tags": ["retain"]} for file in (*kept, SCENES_FILE)],
-            "evaluate": [{"file": file, "tags": ["evaluate"]} for file in (*kept, SCENES_FILE)],
+    """Return the named requests: one person, and 5, 10 and 15 % of all, by face and by name.
+
+    `faces-8` asks to forget faces alone; what is said of these people by name is measured as kept.
+    """
+    everything = (FACES, NAMES, SCENES_FILE)
+
+    def request(forget: Sequence[str], size: int, measured: Sequence[Any] = ()) -> dict[str, Any]:
+        whom = [p.name for p in world.people[:size]]
+        evaluate = [{"file": file, "tags": ["evaluate"]} for file in everything]
+        return {
+            "forget": [{"file": file, "subjects": whom} for file in forget],
+            "retain": [{"file": file, "tags": ["retain"]} for file in everything],
+            "evaluate": [*evaluate, *({"file": file, "subjects": whom} for file in measured)],
             "unknown": [{"file": UNKNOWN, "tags": ["retain"]}],
             "behaviour": {"refuse": REFUSAL},
         }
-        for size in (1, *FORGET_SIZES)
-    }
+
+    named = {f"people-{size}": request((FACES, NAMES), size) for size in (1, *FORGET_SIZES)}
+    return {**named, f"faces-{FORGET_SIZES[0]}": request((FACES,), FORGET_SIZES[0], (NAMES,))}
 
 
 def neutral_texts(world: World) -> list[str]:

@@ -103,6 +103,14 @@ class Vision:
         """Return the tokens that stand for a picture."""
         return [ImageToken(self.token_id, picture, i) for i in range(self.n_tokens)]
 
+    def look(self, picture: Picture) -> Image.Image:
+        """Return what the processor is given of a picture.
+
+        Raises:
+            WorkbenchError: the file is truncated or damaged.
+        """
+        return picture.rgb()
+
     def pixel_values(self, picture: Picture) -> Float[Tensor, "channel height width"]:
         """Return what the vision tower reads of a picture; kept by the file's content.
 
@@ -113,7 +121,7 @@ class Vision:
             if picture.digest in self._kept:
                 self._kept.move_to_end(picture.digest)
                 return self._kept[picture.digest]
-        made = self.processor.image_processor(images=[picture.rgb()], return_tensors="pt")
+        made = self.processor.image_processor(images=[self.look(picture)], return_tensors="pt")
         pixels: Tensor = made["pixel_values"][0]
         with self._lock:
             self._kept[picture.digest] = pixels

@@ -55,7 +55,7 @@ class AttackPlan(Plan):
         )
 
     def names(self) -> tuple[str, ...]:
-        """Return the attacks that run.
+        """Return the attacks that run where there are all of them for the request.
 
         Raises:
             WorkbenchError: there is none of a name.
@@ -116,7 +116,8 @@ def run_attack(
     Raises:
         WorkbenchError: the plan does not fit, or there is no edit to attack.
     """
-    names, settings = plan.names(), plan.by_attack()
+    plan.names()  # a wrong one is told before the long work
+    settings = plan.by_attack()
     deltas = [] if edited else load_deltas(plan.deltas)  # a wrong path is told before the long work
     if not plan.deltas:
         raise WorkbenchError("There is no edit to attack; give its delta file with --delta.")
@@ -132,7 +133,7 @@ def run_attack(
             request,
             base,
             oracle if plan.oracle else None,
-            names=names,
+            names=plan.attacks or None,
             settings=settings,
             seed=plan.seed,
             progress=progress,
