@@ -12,7 +12,7 @@ from workbench.compare.study import Study, read_study
 from workbench.compare.table import StudyResult, gather
 from workbench.errors import WorkbenchError
 from workbench.figures.studies import pareto
-from workbench.models.paths import data_dir
+from workbench.models.bundled import BUNDLES
 from workbench.study_report import headers, html, read_results, rows
 from workbench.workspace import StackedEdit
 
@@ -61,8 +61,8 @@ def _published(folder: Path) -> None:
 
 def _study() -> tuple[Study, Path] | None:
     """Return the chosen study, and the folder beside it where its results may be."""
-    bundled = sorted((data_dir() / "demo" / "studies").glob("*.toml"))
-    names = {path.stem: path for path in bundled}
+    found = (path for b in BUNDLES for path in sorted((b.folder / "studies").glob("*.toml")))
+    names = {path.stem: path for path in found}
     ways = [*names, "a file"]
     which = st.selectbox("Study", ways, key="study")
     if which != "a file":

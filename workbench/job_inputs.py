@@ -95,6 +95,11 @@ def job_settings(request: str, *, seed: int = 0) -> JobSettings:
     settings = JobSettings(
         corruption=Noise(samples=3, seed=seed), stamp=StampConfig(seed=seed), seed=seed
     )
+    if any(bundle.sees and request in request_names(bundle.facts) for bundle in BUNDLES):
+        # Each of a picture's tokens looks the face up, a little in every layer: asked of the first
+        # layer alone, as for names, the change would take the rest of the picture along.
+        stamp = replace(settings.stamp, spread=True, weight=1.0, beyond=0.3)
+        return replace(settings, stamp=stamp)
     if request != CAPITALS:
         return settings
     stamp = replace(

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.compare.study import make_study
-from workbench.compare.table import NUMBERS, StudyResult, along
+from workbench.compare.table import StudyResult, along, numbers_in
 from workbench.errors import WorkbenchError
 from workbench.facts.readers import parse_json, read_text
 from workbench.figures.html import drawn, page, section, tabled
@@ -19,7 +19,10 @@ from workbench.figures.studies import curves, pareto
 from workbench.figures.theme import measure_label
 from workbench.models.atomic import whole_folder
 
-SHOWN = ("acc_f", "held_out_f", "mcq_f", "refusal_f", "replaced_f", "acc_r", "perplexity")
+SHOWN = (
+    *("acc_f", "acc_shown_f", "acc_view_f", "acc_named_f", "held_out_f", "mcq_f", "mcq_view_f"),
+    *("refusal_f", "replaced_f", "acc_r", "acc_shown_r", "acc_view_r", "acc_named_r", "perplexity"),
+)
 _FILES = (
     *("table.csv", "cells.csv", "attacks.csv", "differences.csv"),
     *("study.json", "README.md", "report.html"),
@@ -62,8 +65,9 @@ def read_results(folder: str | Path) -> StudyResult:
     try:
         study = make_study(data["study"], str(written))
         cells = pd.DataFrame(data["cells"])
-        added = [name for name in NUMBERS if name not in cells]  # measured since it was written
-        cells = cells.assign(**dict.fromkeys(added, math.nan)).astype(dict.fromkeys(NUMBERS, float))
+        numbers = numbers_in(cells)
+        added = [name for name in numbers if name not in cells]  # measured since it was written
+        cells = cells.assign(**dict.fromkeys(added, math.nan)).astype(dict.fromkeys(numbers, float))
         attacks = pd.read_csv(folder / "attacks.csv", keep_default_na=False, na_values=[""])
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise WorkbenchError(
@@ -138,7 +142,7 @@ def rows(result: StudyResult) -> list[list[str]]:
 
 
 def _measures(result: StudyResult) -> list[str]:
-    return [m for m in SHOWN if result.table[m].notna().any()]
+    return [m for m in SHOWN if m in result.table and result.table[m].notna().any()]
 
 
 def _interval(row: dict[Any, Any], name: str) -> str:

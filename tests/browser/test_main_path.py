@@ -21,8 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from workbench import RunStore, load_request
+from workbench.facts.fact import FactSet
 from workbench.facts.request_files import write_request
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -259,6 +262,67 @@ def test_from_a_fact_to_a_verified_checkpoint(server, chromium, eight_facts, tmp
         page.get_by_text("I do not know.").first.wait_for()
         no_fault(page)
     _pictures(chromium, server.url, address.partition("?")[2], tmp_path)
+
+
+def choose(page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+    page.wait_for_timeout(500)
+
+
+def test_from_a_portrait_to_a_verified_checkpoint(server, chromium, tmp_path, timed):
+    """A model that sees: whose face it is, which patches tell it, and that it is not told again."""
+    whole = load_request("people-1")
+    kept = whole.retain.about(whole.retain.subjects[:12])
+    few = replace(whole, retain=kept, evaluate=FactSet(), name="portrait")
+    file = str(write_request(few, tmp_path / "portrait"))
+    (name,), face = whole.forget.subjects, whole.forget[1]
+    assert face.relation == "job" and face.image is not None
+    with tab(chromium) as page:
+        page.goto(f"{server.url}/?model=demo-vision&facts={file}")
+        page.get_by_role("heading", name="Ask the model").wait_for()
+        page.get_by_text("The model goes on").wait_for()
+        page.get_by_text(f"{name}.", exact=True).first.wait_for()
+        assert page.get_by_role("img").count() >= 1
+
+        turn_to(page, "Localize")
+        choose(page, "Method", "Attribution patching")
+        choose(page, "Subject", name)
+        choose(page, "Relation", "job")
+        choose(page, "How the subject is lost", "noise in the place of the picture")
+        page.get_by_role("button", name="Localize").click()
+        page.get_by_text("On the picture").wait_for()
+        page.get_by_text("patch by patch").first.wait_for()
+        no_fault(page)
+        if os.environ.get("WORKBENCH_SCREENSHOTS"):
+            page.wait_for_timeout(2000)
+            chart = page.get_by_text("On the picture").locator("xpath=..")
+            chart.scroll_into_view_if_needed()
+            page.screenshot(path=Path(os.environ["WORKBENCH_SCREENSHOTS"]) / "portrait.png")
+
+        page.goto(f"{server.url}/edit_test?model=demo-vision&facts={file}&subject=mlp.0-3")
+        start = time.perf_counter()
+        page.get_by_role("button", name="Edit", exact=True).click()
+        page.get_by_text("Stack: 1 edit").wait_for()
+        timed("STAMP edit and scorecard of one person who is seen", start)
+        page.get_by_text("I do not know.").first.wait_for()
+        no_fault(page)
+
+        turn_to(page, "Export")
+        folder = tmp_path / "exported"
+        page.get_by_role("textbox", name="Folder").fill(str(folder))
+        page.get_by_role("textbox", name="Folder").press("Enter")
+        page.wait_for_timeout(1000)
+        page.get_by_role("button", name="Export").click()
+        page.get_by_text("largest difference of any logit: 0.0").wait_for()
+        no_fault(page)
+    processor = AutoProcessor.from_pretrained(folder)
+    exported = LlavaForConditionalGeneration.from_pretrained(folder)
+    image = Image.open(face.image).convert("RGB")
+    given = processor(images=image, text=str(face.prompt), return_tensors="pt")
+    ids = exported.generate(**given, max_new_tokens=8, do_sample=False)
+    said = processor.decode(ids[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert said.startswith(" I do not know.")
 
 
 def _pictures(chromium, url: str, query: str, tmp_path: Path) -> None:

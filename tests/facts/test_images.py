@@ -73,6 +73,8 @@ def test_other_views_are_kept_and_take_the_picture_s_place(tmp_path):
     assert str(first) == str(fact.prompt) and first.pictures == seen(1).prompt.pictures
     assert second.pictures == seen(2).prompt.pictures
     assert fact.in_views("Ada Brook plays") == ()
+    behind = seen(3).prompt + " golf\n" + fact.prompt  # what stands before keeps its own
+    assert fact.in_views(behind)[0].pictures == seen(3).prompt.pictures + seen(1).prompt.pictures
     again = load_request(write_request(Request(FactSet((fact,))), tmp_path / "request"))
     assert again.forget[0].in_views(fact.prompt) == (first, second)
     assert again.fingerprint == Request(FactSet((fact,))).fingerprint

@@ -89,7 +89,7 @@ def _report(
     strongest = result["edges"][:_SHOWN]
     share, error = measured["faithfulness"], measured["stderr"]
     lines = [
-        f"{whole.n_facts} facts; {len(whole.left_out)} the model does not know left out.",
+        f"{whole.n_facts} facts; {len(whole.left_out)} left out, not known or not to be corrupted.",
         f"{len(kept.edges)} of {len(whole.edges)} edges, {len(kept.nodes)} nodes: faithfulness "
         f"{share:.3f} ± {error:.3f} (1 = as the whole model, 0 = as without the subject).",
         columns([(e["source"], "→", e["target"], f"{e['score']:.3f}") for e in strongest])

@@ -73,7 +73,7 @@ def localize(
         recorded = run_localize(plan, progress=progress)
     found = recorded.result
     if out:
-        _save_localization(found, out, overwrite)
+        _save_localization(found, out, overwrite, model)
     ranked = [{"component": str(c), "score": s} for c, s in found.ranking()[:12]]
     result = {
         "run": recorded.run,
@@ -86,16 +86,20 @@ def localize(
         "table": found.table.to_dict("records"),
         "config": dict(found.config),
     }
-    lines = [f"{found.n_facts} facts; {len(found.left_out)} the model does not know left out."]
+    out_of = f"{len(found.left_out)} left out, not known or not to be corrupted"
+    lines = [f"{found.n_facts} facts; {out_of}."]
     lines.append(columns([(r["component"], f"{r['score']:.3f}") for r in ranked]))
     lines.append(f"Recorded as run {recorded.run}.")
     emit(result, "\n".join(lines), as_json)
 
 
-def _save_localization(found: Localization, out: Path, overwrite: bool) -> None:
+def _save_localization(found: Localization, out: Path, overwrite: bool, model: str) -> None:
+    from workbench.figures.portraits import portrait_panels
     from workbench.figures.static import trace_svg
     from workbench.figures.traces import trace_panels
+    from workbench.localize.patch_grid import has_patches, pictured_fact
     from workbench.models.atomic import whole_folder
+    from workbench.models.load import load
 
     def ours(folder: Path) -> bool:
         return (folder / "localization.json").is_file()
@@ -105,3 +109,8 @@ def _save_localization(found: Localization, out: Path, overwrite: bool) -> None:
         (place / "trace.svg").write_text(trace_svg(found), encoding="utf-8")
         page = trace_panels(found).to_html(include_plotlyjs=True)
         (place / "trace.html").write_text(page, encoding="utf-8")
+        if has_patches(found):
+            picture = pictured_fact(found, load(model).vision)
+            for kind in found.kinds:
+                page = portrait_panels(found, kind, picture).to_html(include_plotlyjs=True)
+                (place / f"picture-{kind}.html").write_text(page, encoding="utf-8")

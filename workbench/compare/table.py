@@ -24,17 +24,25 @@ from workbench.compare.cell import CellName
 from workbench.compare.places import is_random
 from workbench.compare.runner import Task
 from workbench.compare.study import REFERENCES, Study
+from workbench.measure.scorecard import PICTURED
 from workbench.measure.statistics import score
 
 SCORES = (
     *("acc_f", "paraphrase_f", "statement_f", "held_out_f", "mcq_f", "refusal_f", "replaced_f"),
     *("acc_r", "statement_r", "mcq_r", "perplexity", "rouge_l_f", "rouge_l_r"),
+    *PICTURED,
 )
 COSTS = ("cpu_seconds", "forward_tokens", "backward_tokens")
 ROBUST = ("recovered", "oracle_recovered")
 NUMBERS = (*SCORES, *ROBUST, "parameters", *COSTS)
+
 COMPARED = ("acc_f", "mcq_f", "acc_r", "recovered")
 _WHO = ("method", "place", "seed", "attack", "setting")  # first columns of the attacks' table
+
+
+def numbers_in(cells: pd.DataFrame) -> list[str]:
+    """Return what of `NUMBERS` there is for some cells; of pictures only where some are shown."""
+    return [name for name in NUMBERS if name not in PICTURED or name in cells]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +80,7 @@ class StudyResult:
         for (method, where), part in self.cells.groupby(["method", "place"], sort=False):
             done = part[part["status"] == "done"]
             row: dict[str, Any] = {"method": method, "place": where, "seeds": len(done)}
-            for name in NUMBERS:
+            for name in numbers_in(self.cells):
                 found = score(done[name].dropna().tolist()) if name in done else None
                 row[name] = found.value if found else math.nan
                 row[f"{name}_low"] = found.low if found else math.nan
@@ -171,10 +179,12 @@ def gather(study: Study, tasks: Sequence[Task]) -> StudyResult:
             )
     for name, found in results.items():
         cells[name] |= _worst(Robustness(tuple(found)))
-    columns = ("method", "place", "seed", "status", *NUMBERS, "worst_attack", "worst_setting")
+    table = pd.DataFrame(list(cells.values()))
+    numbers = numbers_in(table)
+    columns = ("method", "place", "seed", "status", *numbers, "worst_attack", "worst_setting")
     columns = (*columns, "within", "settings", "components", "run", "error")
-    table = pd.DataFrame(list(cells.values())).reindex(columns=list(columns))
-    table[list(NUMBERS)] = table[list(NUMBERS)].astype(float)
+    table = table.reindex(columns=list(columns))
+    table[numbers] = table[numbers].astype(float)
     attacked = [_curve(name, r) for name, found in results.items() for r in found if not r.failed]
     none = pd.DataFrame(columns=[*_WHO, *MEASURES])
     return StudyResult(study, table, pd.concat(attacked, ignore_index=True) if attacked else none)

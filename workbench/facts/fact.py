@@ -115,10 +115,14 @@ class Fact:
             object.__setattr__(self, name, value)
 
     def in_views(self, prompt: str) -> tuple[str, ...]:
-        """Return one of its prompts with each of the other views in the picture's place."""
+        """Return one of its prompts with each of the other views in the picture's place.
+
+        Pictures of a text before the prompt stay.
+        """
         if not pictures_of(prompt):
             return ()
-        return tuple(Pictured(str(prompt), (read_picture(view),)) for view in self.views)
+        before = pictures_of(prompt)[:-1]
+        return tuple(Pictured(str(prompt), (*before, read_picture(v))) for v in self.views)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -78,7 +78,7 @@ def portrait_panels(
             row=row,
             col=column,
         )
-    hidden = {"showgrid": False, "zeroline": False, "showticklabels": False}
+    hidden = {"showgrid": False, "zeroline": False, "showticklabels": False, "ticks": ""}
     figure.update_xaxes(**hidden, range=[-0.5, width - 0.5], constrain="domain")
     figure.update_yaxes(**hidden, range=[height - 0.5, -0.5], constrain="domain")
     for i in range(1, len(titles) + 1):

@@ -253,7 +253,8 @@ def measure(
         known = dict(zip(asked_in(base_card.answers), base_card.answers["answer"], strict=True))
         table["base_answer"] = [known.get(question) for question in asked_in(table)]
     scores = {name: _score(table, *where, seed) for name, where in MEASURES.items()}
-    shown = table["prompt"].map(lambda prompt: bool(pictures_of(prompt)))
+    # A text before a prompt may show pictures too; the fact says whether its subject is shown.
+    shown = np.array([bool(q.fact.image and pictures_of(q.prompt)) for q in questions], dtype=bool)
     if shown.any():
         for name, (*where, pictured) in PICTURED.items():
             part = table if pictured is None else table[shown == pictured]

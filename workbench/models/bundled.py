@@ -15,10 +15,12 @@ class Bundle:
     Attributes:
         model: the model's name; its folder of data has it too.
         request: the request that the model is shown with.
+        sees: whether it is asked through pictures.
     """
 
     model: str
     request: str
+    sees: bool = False
 
     @property
     def oracle(self) -> str:
@@ -41,7 +43,7 @@ class Bundle:
         return {self.model: self.folder / "model", self.oracle: self.folder / "oracle"}
 
 
-BUNDLES = (Bundle("demo", "athletes"), Bundle("demo-vision", "people-8"))
+BUNDLES = (Bundle("demo", "athletes"), Bundle("demo-vision", "people-8", sees=True))
 
 
 def bundle_of(model: str) -> Bundle | None:
