@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from workbench.compare.runner import Task, run_study
 from workbench.compare.study import Study
 from workbench.compare.table import gather
 from workbench.errors import WorkbenchError
+from workbench.models.atomic import process_start
 from workbench.progress import Cancelled, Progress
 from workbench.store.store import RunStore
 
@@ -538,3 +540,29 @@ def test_two_workers_give_the_tables_of_one(
     pd.testing.assert_frame_equal(one.cells.drop(columns=own), two.cells.drop(columns=own))
     pd.testing.assert_frame_equal(one.attacks, two.attacks)
     pd.testing.assert_frame_equal(one.differences, two.differences)
+
+
+_LONG = """
+import os, time
+from workbench.compare.pools import processes
+
+if __name__ == "__main__":
+    with processes(1) as start:
+        submit = start()
+        print(submit(os.getpid).result(), flush=True)
+        submit(time.sleep, 600).result()
+"""
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    script = tmp_path / "long.py"
+    script.write_text(_LONG)
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    assert process_start(worker) is not None
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 20
+    while process_start(worker) is not None and time.monotonic() < end:
+        time.sleep(0.05)
+    assert process_start(worker) is None
