@@ -150,6 +150,15 @@ def turn_to(page, title: str) -> None:
     page.get_by_role("heading", name=title, exact=True).wait_for()
 
 
+def export_to(page, folder: Path) -> None:
+    turn_to(page, "Export")
+    page.get_by_role("textbox", name="Folder").fill(str(folder))
+    page.get_by_role("textbox", name="Folder").press("Enter")
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Export").click()
+    page.get_by_text("largest difference of any logit: 0.0").wait_for()
+
+
 def no_fault(page) -> None:
     assert page.get_by_test_id("stException").count() == 0
 
@@ -241,13 +250,8 @@ def test_from_a_fact_to_a_verified_checkpoint(server, chromium, eight_facts, tmp
         timed("attack by multiple choice on edit, base and oracle", start)
         no_fault(page)
 
-        turn_to(page, "Export")
         folder = tmp_path / "exported"
-        page.get_by_role("textbox", name="Folder").fill(str(folder))
-        page.get_by_role("textbox", name="Folder").press("Enter")
-        page.wait_for_timeout(1000)
-        page.get_by_role("button", name="Export").click()
-        page.get_by_text("largest difference of any logit: 0.0").wait_for()
+        export_to(page, folder)
         assert (folder / "model.safetensors").is_file()
         address = page.url
 
@@ -308,13 +312,8 @@ def test_from_a_portrait_to_a_verified_checkpoint(server, chromium, tmp_path, ti
         page.get_by_text("I do not know.").first.wait_for()
         no_fault(page)
 
-        turn_to(page, "Export")
         folder = tmp_path / "exported"
-        page.get_by_role("textbox", name="Folder").fill(str(folder))
-        page.get_by_role("textbox", name="Folder").press("Enter")
-        page.wait_for_timeout(1000)
-        page.get_by_role("button", name="Export").click()
-        page.get_by_text("largest difference of any logit: 0.0").wait_for()
+        export_to(page, folder)
         no_fault(page)
     processor = AutoProcessor.from_pretrained(folder)
     exported = LlavaForConditionalGeneration.from_pretrained(folder)

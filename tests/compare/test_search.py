@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.edit.requests import request as made_up
 from workbench.compare import search
 from workbench.compare.search import Candidate, Quick, best, quick, retained
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.facts.fact import FactSet, Request
 from workbench.measure.answers import is_right
 from workbench.models.delta import Dense, Origin, WeightDelta

@@ -8,14 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from tests.conftest import CONFIGS, make_tokenizer
 from tests.edit.requests import request
-from workbench.edit.buffer import (
-    chat_rows,
-    confusable_rows,
-    context_rows,
-    form_of,
-    shared_beginnings,
-    site_rows,
-)
+from workbench.edit.buffer import chat_rows, confusable_rows, context_rows, site_rows
+from workbench.edit.forms import form_of, shared_beginnings
 from workbench.edit.self_made import sample_chats, sample_names, sample_texts
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.models.model import Model

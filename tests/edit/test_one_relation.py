@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.edit.stamp import StampConfig, stamp
 from workbench.facts.fact import FactSet, Request
 from workbench.job_inputs import request_for

@@ -10,7 +10,8 @@ import torch
 
 from tests.edit.requests import request
 from workbench.edit import retain
-from workbench.edit.buffer import confusable_rows, forms_of, related_rows, site_rows
+from workbench.edit.buffer import confusable_rows, related_rows, site_rows
+from workbench.edit.forms import forms_of
 from workbench.edit.retain import retain_rows
 from workbench.edit.self_made import own_answers
 from workbench.edit.stream import Rows, Stream

@@ -10,7 +10,8 @@ import torch
 from llava_model import N_TOKENS, llava, portrait
 
 from tests.edit.requests import request
-from workbench.edit.buffer import Kind, form_of, mention, mentions_by_kind, site_rows
+from workbench.edit.buffer import site_rows
+from workbench.edit.forms import Kind, form_of, mention, mentions_by_kind
 from workbench.edit.stamp import StampConfig, stamp
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workbench.measure.definitions import definition
-from workbench.measure.scorecard import MEASURES
+from workbench.measure.measures import MEASURES
 
 EVERY = (*MEASURES, "perplexity", "utility")
 

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Probe, Refuse, Replace, Request
+from workbench.measure.measures import MEASURES
 from workbench.measure.questions import ask, wordings
-from workbench.measure.scorecard import MEASURES, Scorecard, measure
+from workbench.measure.scorecard import Scorecard, measure
 from workbench.measure.statistics import Score
 from workbench.models.delta import Dense, Origin, WeightDelta
 from workbench.models.model import Model

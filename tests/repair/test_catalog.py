@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Refuse, Replace
 from workbench.models.load import load

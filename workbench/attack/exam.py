@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.attack.attack import Outcome
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.edit.self_made import sample
 from workbench.edit.train.examples import Examples, examples
 from workbench.errors import WorkbenchError

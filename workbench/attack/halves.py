@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.edit.train.examples import Examples, examples
 from workbench.edit.train.lessons import answer_at, end_of_answer
 from workbench.errors import WorkbenchError

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from workbench.attack.asking import ask_freely
 from workbench.attack.attack import Cell
 from workbench.attack.prompts import with_sentence
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, Request
 from workbench.measure.questions import wordings

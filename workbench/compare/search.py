@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from workbench.edit.buffer import prompts_of
 from workbench.edit.cost import Cost
+from workbench.edit.forms import prompts_of
 from workbench.facts.accepted import accepted
 from workbench.facts.fact import Fact, Request
 from workbench.measure.answers import is_right

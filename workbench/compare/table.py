@@ -24,7 +24,7 @@ from workbench.compare.cell import CellName
 from workbench.compare.places import is_random
 from workbench.compare.runner import Task
 from workbench.compare.study import REFERENCES, Study
-from workbench.measure.scorecard import PICTURED
+from workbench.measure.measures import PICTURED
 from workbench.measure.statistics import score
 
 SCORES = (

@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 import torch
 
-from workbench.edit.buffer import Site, prompts_of
+from workbench.edit.buffer import Site
 from workbench.edit.edit import Edit
+from workbench.edit.forms import prompts_of
 from workbench.edit.stamp import Sites, StampConfig, stamp
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.facts.known import split_known

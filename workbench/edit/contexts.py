@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from workbench.edit.buffer import left_out, prompts_of
+from workbench.edit.buffer import left_out
+from workbench.edit.forms import prompts_of
 from workbench.edit.matrix import Matrix, matrices
 from workbench.edit.self_made import sample_texts
 from workbench.edit.stream import Rows

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 from jinja2.exceptions import TemplateError
 
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.edit.targets import turn_end
 from workbench.edit.train.lessons import answer_instead
 from workbench.errors import WorkbenchError, unknown_name

@@ -31,10 +31,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.edit.buffer import prompts_of
 from workbench.edit.contexts import at_place, build_contexts, mlp_matrices
 from workbench.edit.covariance import usual_keys
 from workbench.edit.edit import Edit, finish_by
+from workbench.edit.forms import prompts_of
 from workbench.edit.matrix import Matrix, before_norm, solve_matrix
 from workbench.edit.stream import Rows, Stream
 from workbench.edit.value_vector import Onward, Part, answer_losses, log_probabilities, parts_of

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Refuse, Request
 from workbench.facts.prompts import subject_tokens

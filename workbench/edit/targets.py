@@ -27,16 +27,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.edit.buffer import (
-    SLOT,
-    Site,
-    form_of,
-    mention,
-    mentions_by_kind,
-    prompts_of,
-    shared_beginnings,
-    site_rows,
-)
+from workbench.edit.buffer import Site, site_rows
+from workbench.edit.forms import form_of, mention, mentions_by_kind, prompts_of, shared_beginnings
+from workbench.edit.self_made import SLOT
 from workbench.edit.stream import Rows
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Replace, Request

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from workbench.edit.buffer import Form, forms_of
+from workbench.edit.forms import Form, forms_of
 from workbench.errors import WorkbenchError
 from workbench.facts.capitals import capitals, invented_countries, known_capitals
 from workbench.facts.fact import Fact, FactSet, Refuse, Replace, Request

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.facts.accepted import accepted
 from workbench.facts.fact import Behaviour, Fact
 from workbench.facts.prompts import lead

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.edit.buffer import left_out, prompts_of
+from workbench.edit.buffer import left_out
+from workbench.edit.forms import prompts_of
 from workbench.edit.self_made import sample, sample_chats, sample_texts
 from workbench.edit.train.examples import Examples, examples, texts
 from workbench.errors import WorkbenchError

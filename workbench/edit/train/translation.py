@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.edit.buffer import prompts_of
+from workbench.edit.forms import prompts_of
 from workbench.edit.train.lessons import answer_at
 from workbench.errors import WorkbenchError
 from workbench.facts.accepted import accepted
