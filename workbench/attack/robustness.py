@@ -27,7 +27,7 @@ from workbench.attack.attack import (
     cell_row,
     example_rows,
 )
-from workbench.attack.registry import attack_named, make_config
+from workbench.attack.registry import attack_named, attacks_for, make_config
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Request
 from workbench.facts.readers import parse_json, read_text

@@ -30,8 +30,16 @@ from workbench.progress import SILENT, Progress
 
 Side = Literal["forget", "retain", "everyday"]
 Kind = Literal[
-    *("prompt", "paraphrase", "statement", "held_out", "held_out_statement", "mcq", "neighbor"),
-    *("view", "view_statement", "view_mcq"),
+    "prompt",
+    "paraphrase",
+    "statement",
+    "held_out",
+    "held_out_statement",
+    "mcq",
+    "neighbor",
+    "view",
+    "view_statement",
+    "view_mcq",
 ]
 MULTIPLE_CHOICE: tuple[Kind, ...] = ("mcq", "view_mcq")
 _SPARE_TOKENS, _STEP, _LONGEST = 8, 8, 128
