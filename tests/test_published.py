@@ -130,3 +130,42 @@ def test_the_repairs_curve_in_its_readme_is_that_of_its_file() -> None:
     columns = ("forgotten", "beside", "held_back", "not_named")
     for cells, row in zip(shown.values(), found.to_dict("records"), strict=True):
         assert cells[:4] == [f"{row[c]:.3f}" for c in columns]
+
+
+SEEN = {
+    "STAMP, MLPs 0-3, to strangers": "stamp",
+    "STAMP, MLPs 0-3, to destroyed pictures": "stamp, destroyed pictures",
+    "VGID": "vgid",
+    "NPO": "npo",
+    "GradDiff": "grad-diff",
+    "KL-min": "kl-min",
+    "GA": "ga",
+    "a text before each prompt": "in-context",
+}
+GIVEN = ("shown", "view", "named")
+
+
+def seen_row(row: pd.Series) -> list[str]:
+    """Write a study's row as README does: said, multiple choice, kept."""
+    said, kept = (
+        ", ".join(f"{row[f'acc_{how}_{side}']:.2f}" for how in GIVEN) for side in ("f", "r")
+    )
+    return [said, f"{row['mcq_f']:.2f}", kept]
+
+
+def test_the_table_of_people_who_are_seen_is_that_of_the_study() -> None:
+    found = pd.read_csv(ROOT / "data/demo-vision/studies/vgid-8/table.csv").set_index("method")
+    shown = table_behind("Eight of the 150 people forgotten")
+    assert set(shown) == set(SEEN)
+    for label, cells in shown.items():
+        row = found.loc[SEEN[label]]
+        assert cells[:3] == seen_row(row), label
+        back = "-"
+        if not pd.isna(row["recovered"]):
+            spread = f"({row['recovered_low']:.2f}-{row['recovered_high']:.2f})"
+            back = f"{row['recovered']:.2f} {spread}"
+        assert cells[3] == back, label
+        assert cells[4] == f"{row['cpu_seconds']:.0f}", label
+    oracle = found.loc["oracle"]
+    assert (oracle["recovered"], f"{oracle['mcq_f']:.2f}") == (0.25, "0.14")
+    assert found.loc["stamp", "acc_r"] >= found.loc["base", "acc_r"] - 0.02
