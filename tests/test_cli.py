@@ -139,7 +139,13 @@ def test_bundled_requests_are_listed_and_shown() -> None:
 def test_models_show(tmp_path: Path) -> None:
     found = run_json("models", "show", tiny_folder())
     assert found["layers"] == 3 and found["heads"] == 4
-    assert {m["name"] for m in run_json("models", "list")} == {"demo", "demo-oracle", "smollm2"}
+    assert {m["name"] for m in run_json("models", "list")} == {
+        "demo",
+        "demo-oracle",
+        "demo-vision",
+        "demo-vision-oracle",
+        "smollm2",
+    }
 
 
 def test_the_whole_demo_on_a_folder(tmp_path: Path) -> None:
