@@ -169,3 +169,16 @@ def test_the_table_of_people_who_are_seen_is_that_of_the_study() -> None:
     oracle = found.loc["oracle"]
     assert (oracle["recovered"], f"{oracle['mcq_f']:.2f}") == (0.25, "0.14")
     assert found.loc["stamp", "acc_r"] >= found.loc["base", "acc_r"] - 0.02
+
+
+def test_the_table_of_more_people_is_that_of_their_studies() -> None:
+    names = {"STAMP, to strangers": "stamp", "VGID": "vgid"}
+    names["STAMP, to destroyed pictures"] = "stamp, destroyed pictures"
+    shown = table_behind("More people, with larger buffers")
+    assert len(shown) % len(names) == 0
+    for label, cells in shown.items():
+        people, method = label.split(": ")
+        folder = ROOT / f"data/demo-vision/studies/vgid-{people}"
+        row = pd.read_csv(folder / "table.csv").set_index("method").loc[names[method]]
+        assert row["seeds"] == 3 and row["failed"] == 0
+        assert cells == [*seen_row(row), f"{row['cpu_seconds']:.0f}"], label
