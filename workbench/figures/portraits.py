@@ -57,17 +57,19 @@ def portrait_panels(
     height, width = scores.shape[1:]
     places = [(i // across + 1, i % across + 1) for i in range(len(titles))]
     cells = places[-len(layers) :]
+    behind = None
     if picture is not None:
         figure.add_trace(_placed(picture, height, width), row=1, col=1)
+        behind = _placed(_faint(picture), height, width)  # made once, for every layer
     for (row, column), score, error in zip(cells, scores, errors, strict=True):
-        if picture is not None:
-            figure.add_trace(_placed(_faint(picture), height, width), row=row, col=column)
+        if behind is not None:
+            figure.add_trace(behind, row=row, col=column)
         figure.add_trace(
             go.Heatmap(
                 z=score,
                 customdata=np.nan_to_num(error),
                 coloraxis="coloraxis",
-                opacity=1.0 if picture is None else _CLEAR,
+                opacity=1.0 if behind is None else _CLEAR,
                 xgap=1,
                 ygap=1,
                 hovertemplate=(
