@@ -17,7 +17,7 @@ from workbench.facts.readers import read_facts_leniently
 from workbench.facts.request_files import request_names
 from workbench.job_inputs import CAPITALS, bundled_world
 from workbench.measure.next_tokens import next_tokens
-from workbench.models.abilities import abilities
+from workbench.models.abilities import abilities, why_no_capitals
 from workbench.models.bundled import bundle_of
 from workbench.models.paths import cache_dir
 from workbench.models.pictured import MARKER
@@ -125,9 +125,9 @@ def _requests() -> None:
     with st.container(horizontal=True):
         for name in names:
             why = ""
-            if name == CAPITALS and not model.tokenizer.chat_template:
-                why = "It asks in chat form, and this model has no chat template."
-            if name != CAPITALS and not world:
+            if name == CAPITALS:
+                why = why_no_capitals(model)
+            elif not world:
                 why = "These facts exist only in the world of a bundled model."
             chosen = here.request == name
             if st.button(

@@ -9,6 +9,7 @@ from workbench.errors import WorkbenchError
 from workbench.models import model as model_module
 from workbench.models.abilities import Ability, abilities
 from workbench.models.components import Component
+from workbench.models.load import load
 from workbench.models.model import Model
 
 CHAT = "{% for m in messages %}U: {{ m['content'] }}\n{% endfor %}A:"
@@ -38,6 +39,13 @@ def test_a_chat_model_can_be_asked(tiny: Model) -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = CHAT
     assert all(a.available for a in abilities(Model(tiny.hf, tokenizer, "chat")))
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-vision", "demo-vision-oracle"])
+def test_a_bundled_model_is_asked_about_its_own_world(name: str) -> None:
+    assert by_name(load(name))[ASK[1]].reason == (
+        "It is asked about its own world; choose one of its requests."
+    )
 
 
 def test_without_a_bridge_the_reason_is_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench.errors import WorkbenchError
+from workbench.models.bundled import bundle_of
 from workbench.models.components import Component, ComponentSet
 from workbench.models.model import Model
 
@@ -29,14 +30,24 @@ class Ability:
 
 def abilities(model: Model) -> tuple[Ability, ...]:
     """Look at a model's tokenizer and structure; no forward pass."""
-    chat = "" if model.tokenizer.chat_template else "Its tokenizer has no chat template."
     return (
         Ability("Trace and patch through TransformerLens hooks", _bridge(model)),
         Ability("Edit MLPs", _edits(model, "mlp")),
         Ability("Edit attention and heads", _edits(model, "head")),
-        Ability("Ask in chat form", chat),
-        Ability("Find the capitals it knows and forget some", chat),
+        Ability("Ask in chat form", _chat(model)),
+        Ability("Find the capitals it knows and forget some", why_no_capitals(model)),
     )
+
+
+def why_no_capitals(model: Model) -> str:
+    """Return why a model cannot be asked for capitals, in one sentence; empty if it can."""
+    if bundle_of(model.name):
+        return "It is asked about its own world; choose one of its requests."
+    return _chat(model)
+
+
+def _chat(model: Model) -> str:
+    return "" if model.tokenizer.chat_template else "Its tokenizer has no chat template."
 
 
 def _bridge(model: Model) -> str:
