@@ -25,6 +25,7 @@ from workbench.localize.corruption import Corruption, Noise
 from workbench.models.bundled import BUNDLES, Bundle, bundle_of
 from workbench.models.model import Model
 from workbench.models.paths import data_dir
+from workbench.models.pictured import pictures_of
 from workbench.progress import SILENT, Progress
 
 CAPITALS = "capitals"
@@ -83,8 +84,14 @@ class JobInputs:
     everyday: FactSet = field(default_factory=FactSet)
 
 
-def job_settings(request: str, *, seed: int = 0) -> JobSettings:
-    """Return the settings of a job on a named request or a request file.
+def job_settings(name: str, request: Request | None = None, *, seed: int = 0) -> JobSettings:
+    """Return the settings of a job.
+
+    Args:
+        name: "capitals", a bundled request's name, or the path of a request file.
+        request: the request of that name, which tells whether pictures are to be forgotten; without
+            it the settings are those for text.
+        seed: of every draw.
 
     A pretrained model spreads recall over many layers, each of which does little: it is traced in
     windows, without those that reach the first layer, and its edit is spread as well. Where it
@@ -95,12 +102,12 @@ def job_settings(request: str, *, seed: int = 0) -> JobSettings:
     settings = JobSettings(
         corruption=Noise(samples=3, seed=seed), stamp=StampConfig(seed=seed), seed=seed
     )
-    if any(bundle.sees and request in request_names(bundle.facts) for bundle in BUNDLES):
+    if request and any(pictures_of(fact.prompt) for fact in request.forget):
         # Each of a picture's tokens looks the face up, a little in every layer: asked of the first
         # layer alone, as for names, the change would take the rest of the picture along.
         stamp = replace(settings.stamp, spread=True, weight=1.0, beyond=0.3)
         return replace(settings, stamp=stamp)
-    if request != CAPITALS:
+    if name != CAPITALS:
         return settings
     stamp = replace(
         settings.stamp,

@@ -10,7 +10,7 @@ import streamlit as st
 from workbench.edit.registry import METHODS, settings_help
 from workbench.plans.edit import suggested_settings
 
-from parts.state import workspace
+from parts.state import request, workspace
 
 _FIRST = ("target", "solve", "strength", "rank", "weight", "tokens")
 _LABELS = {"rank": "rank (0: full)"}
@@ -20,7 +20,7 @@ def settings_form(method: str) -> dict[str, Any]:
     """Draw one widget a setting of the method; return those that differ from its defaults."""
     config = METHODS[method].config
     default, helps = config(), settings_help(method)
-    suggested = suggested_settings(workspace().request, method)
+    suggested = suggested_settings(workspace().request, request(), method=method)
     hints = get_type_hints(config)
     names = [f.name for f in fields(config) if f.name not in ("seed", "at")]
     first = [n for n in _FIRST if n in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from tiny_files import request_file, tiny_folder
 from workbench.edit.registry import make_config
 from workbench.edit.stamp import StampConfig, stamp
 from workbench.errors import WorkbenchError
-from workbench.facts.request_files import load_request
+from workbench.facts.fact import FactSet
+from workbench.facts.request_files import load_request, write_request
 from workbench.job_inputs import job_settings
 from workbench.models.components import ComponentSet
 from workbench.models.model import Model
@@ -125,3 +127,14 @@ def test_suggested_settings_are_those_of_the_main_job(request_name: str) -> None
     job = job_settings(request_name)
     assert plan.config() == job.stamp
     assert plan.per_site() == {site: dict(more) for site, more in job.per_site.items()}
+
+
+def test_pictures_to_forget_are_told_by_the_request_and_not_by_its_name(tmp_path: Path) -> None:
+    faces = load_request("faces-8")
+    own = write_request(faces, tmp_path)
+    for name, request in (("faces-8", faces), (str(own), load_request(own))):
+        found = suggested_settings(name, request)
+        assert found == {"spread": True, "weight": 1.0, "beyond": 0.3}
+        assert suggested_settings(name, request, method="vgid") == {}
+    seen_only = replace(faces, forget=load_request("athletes").forget, evaluate=FactSet())
+    assert suggested_settings("faces-8", seen_only) == {}

@@ -54,11 +54,11 @@ def demo(
     from workbench.store.store import RunStore
 
     name = request or default_request(model)
-    settings = job_settings(name, seed=seed)
     command = ["workbench", "demo", "--out", str(out), "--model", model, "--request", name]
     with progress_bar(as_json) as progress:
         loaded = load(model, progress=progress)
         inputs = job_inputs(loaded, name, seed=seed, progress=progress)
+        settings = job_settings(name, inputs.request, seed=seed)
         result = run_job(
             loaded,
             inputs,

@@ -119,7 +119,7 @@ class EditPlan(Plan):
             return ComponentSet.parse(self.components)
         if self.auto:
             inputs = job_inputs(model, self.request, seed=self.seed, progress=progress)
-            settings = job_settings(self.request, seed=self.seed)
+            settings = job_settings(self.request, inputs.request, seed=self.seed)
             _, basis = trace_before(model, inputs, settings, progress)
             return dict(choose_sites(model, inputs.request, basis, settings))
         written: dict[Site, str] = {"subject": self.subject, "answer": self.answer}
@@ -175,14 +175,21 @@ def run_edit(
     return Recorded(run.id, run.path, made)
 
 
-def suggested_settings(request: str, method: str = "stamp") -> dict[str, Any]:
+def suggested_settings(
+    name: str, request: Request | None = None, *, method: str = "stamp"
+) -> dict[str, Any]:
     """Return the settings of the main job for a request, where they are not the defaults.
 
     They are STAMP's; for other methods there are none.
+
+    Args:
+        name: the request's name or file.
+        request: the request; see `job_settings`.
+        method: name in the registry.
     """
     if method_named(method).config is not StampConfig:
         return {}
-    settings = job_settings(request)
+    settings = job_settings(name, request)
     default = type(settings.stamp)()
     out = {
         f.name: value
