@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import make_model
@@ -12,6 +13,7 @@ from llava_model import NAMED, QUESTION, llava, portrait, seen
 
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet
+from workbench.figures.grids import grid_of, roles_of
 from workbench.localize.activation_patching import activation_patching
 from workbench.localize.attribution_patching import attribution_patching
 from workbench.localize.causal_tracing import causal_tracing, window_variants
@@ -55,33 +57,42 @@ def first(out):
 
 
 @torch.no_grad()
-def traced_plainly(model: Model, fact: Fact, noised: torch.Tensor, kind: str, layer: int):
-    """Restore the clean state at each position of a run on noised pixels, one run each."""
-    module = model.hf.get_submodule(PLACES[kind].format(LAYERS, layer))
+def restored_plainly(
+    model: Model, fact: Fact, noised: torch.Tensor, kind: str, layers: range, places: list[slice]
+):
+    """Restore clean states of some layers in a run on noised pixels, one run for each slice."""
+    modules = [model.hf.get_submodule(PLACES[kind].format(LAYERS, layer)) for layer in layers]
     target = model.tokenizer(fact.target, add_special_tokens=False)["input_ids"][0]
 
-    def run(pixels, hook):
-        handle = module.register_forward_hook(hook)
+    def run(pixels, hooks):
+        handles = [m.register_forward_hook(h) for m, h in zip(modules, hooks, strict=True)]
         try:
             logits = model.hf(**inputs(model, fact, pixels)).logits[:, -1]
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         return logits.log_softmax(-1)[:, target]
 
     clean: list[torch.Tensor] = []
-    run(None, lambda m, a, out: clean.append(first(out)))
-    before = run(noised, lambda m, a, out: None)
+    run(None, [lambda m, a, out: clean.append(first(out))] * len(modules))
+    before = run(noised, [lambda m, a, out: None] * len(modules))
 
-    def put(position):
+    def put(state_of, place):
         def hook(module, args, out):
             state = first(out).clone()
-            state[:, position] = clean[0][:, position]
+            state[:, place] = state_of[:, place]
             return (state, *out[1:]) if isinstance(out, tuple) else state
 
         return hook
 
-    length = len(encode(model, fact.prompt))
-    return torch.stack([run(noised, put(t)) - before for t in range(length)], 1)
+    patched = [run(noised, [put(state, place) for state in clean]) - before for place in places]
+    return torch.stack(patched, 1)
+
+
+def traced_plainly(model: Model, fact: Fact, noised: torch.Tensor, kind: str, layer: int):
+    """Restore the clean state at each position of a run on noised pixels, one run each."""
+    places = [slice(t, t + 1) for t in range(len(encode(model, fact.prompt)))]
+    return restored_plainly(model, fact, noised, kind, range(layer, layer + 1), places)
 
 
 @pytest.mark.parametrize("prompt", [QUESTION, NAMED])
@@ -96,6 +107,58 @@ def test_noised_pictures_equal_plain_hooks_at_every_position(prompt):
         assert float(wanted.abs().max()) > 1e-2
         torch.testing.assert_close(effects.cells[kind, layer, -1], wanted, atol=5e-5, rtol=1e-3)
     assert pair.first_corrupted == 0
+
+
+@pytest.mark.parametrize("prompt", ["Look: " + QUESTION, NAMED, "Who is it? <image>"])
+@pytest.mark.parametrize("window", [1, 2])
+def test_a_whole_picture_put_back_equals_plain_hooks(prompt, window):
+    model, fact = llava(), known(0, prompt)
+    (pair,) = ImageNoise(samples=2, seed=5).pairs(model, FactSet((fact,)))
+    noised = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    start = encode(model, prompt.split("<image>")[0], cut=True) if prompt[0] != "<" else []
+    place = slice(len(start), len(start) + 16)
+    assert pair.prompt.picture_span == (place.start, place.stop)
+    variants = window_variants(model.n_layers, tuple(PLACES), window)
+    (effects,) = patch_effects(model, [pair], variants, log_probability)
+    assert effects.picture is not None
+    largest = 0.0
+    for variant in variants:
+        layers = range(variant.first, variant.last + 1)
+        args = (model, fact, noised, variant.cell[0], layers, [place])
+        wanted = restored_plainly(*args)[:, 0]
+        torch.testing.assert_close(effects.picture[variant.cell], wanted, atol=5e-5, rtol=1e-3)
+        largest = max(largest, float(wanted.abs().max()))
+    assert largest > 1e-2
+    noisy = patch_effects(model, [pair], variants, log_probability, direction="noising")[0]
+    first_resid = noisy.picture["resid", 0, -1]  # all that was seen is gone behind the first block
+    if pair.prompt.picture_span[1] == len(pair.ids):
+        torch.testing.assert_close(first_resid, effects.clean - effects.corrupted)
+
+
+def test_the_whole_picture_has_a_row_of_its_own():
+    model, facts = llava(), FactSet((known(0), known(1)))
+    noise = ImageNoise(samples=2)
+    found = causal_tracing(model, facts, corruption=noise)
+    (one, other) = (causal_tracing(model, FactSet((f,)), corruption=noise) for f in facts)
+    whole = lambda a: a.table[a.table["role"] == "whole picture"].set_index(  # noqa: E731
+        ["kind", "layer"]
+    )["score"]
+    scale = lambda a: a.clean - a.corrupted  # noqa: E731
+    expected = (whole(one) * scale(one) + whole(other) * scale(other)) / (scale(one) + scale(other))
+    pd.testing.assert_series_equal(whole(found), expected, rtol=1e-5, check_index=True)
+    assert list(found.grid("mlp").columns[:4]) == [
+        *("first subject", "middle subject", "last subject", "whole picture")
+    ]
+    grid = grid_of(one, "resid")
+    assert grid.rows[0] == "whole picture" and len(grid.rows) == 1 + len(
+        encode(model, facts[0].prompt)
+    )
+    np.testing.assert_allclose(grid.score[0], whole(one)["resid"])
+    assert roles_of(one, "resid")[0] == "whole picture"
+    by_hand = attribution_patching(model, FactSet((facts[0],)), corruption=noise).table
+    mlp = by_hand[(by_hand["kind"] == "mlp") & (by_hand["layer"] == 1)]
+    tokens = mlp[mlp["position"].between(0, 15)]["score"].sum()
+    assert mlp.set_index("role")["score"]["whole picture"] == pytest.approx(tokens)
 
 
 def test_scores_of_patches_lie_as_in_the_picture():

@@ -47,3 +47,15 @@ def test_nothing_positive_is_said():
         recall_sites(localization(zero, zero))
     with pytest.raises(WorkbenchError, match="No component has a positive effect"):
         recall_sites(localization(), kinds=("attn",))
+
+
+def test_a_picture_put_back_whole_counts_as_the_subject():
+    of_names = localization().table
+    seen = of_names[of_names["role"] == "last subject"].copy()
+    seen["role"] = "whole picture"
+    seen["score"] = [*(0.05, 0.6, 0.1, 0.1, 0.7, 0.1), *(0.0,) * 6]
+    both = Localization("hand", pd.concat([of_names, seen]), 1.0, 0.0, 1)
+    found = {site: str(c) for site, c in recall_sites(both, share=0.0, most=9).items()}
+    # MLP 1 is looked up in the picture, MLP 0 in the name; MLP 4 does more at it than at the end.
+    assert found == {"subject": "mlp.0-4", "answer": "mlp.5"}
+    assert str(recall_sites(both, share=0.6)["subject"]) == "mlp.0-1+4"

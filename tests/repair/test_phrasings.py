@@ -32,6 +32,8 @@ def test_what_is_asked_stands_in_the_message(split: Split):
             assert all(part in text for part in (asked.subject, asked.replacement))
             assert all(part in text for part in asked.about.split(GAP))
             assert bool(asked.replacement) == (asked.request == "correct")
+            said = re.sub(r"'s\b", "", asked.about, flags=re.IGNORECASE)
+            assert not set("'\"") & set(said), message.text  # marks around a form are no part of it
         assert "{" not in text and "|" not in text and "[" not in text
     share = sum(bool(m.asked) for m in made) / len(made)
     assert 0.5 < share < 0.7  # six in ten ask for something

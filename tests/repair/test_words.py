@@ -27,6 +27,19 @@ def test_what_a_name_consists_of():
     ]
 
 
+def test_what_belongs_together_is_one_token():
+    text = "H&M's mail is info@post-box.co.uk, not a@b; it has $45,000 or €5 since 12.11.1985."
+    assert [w.text for w in words(text)] == [
+        *("H&M", "'s", "mail", "is", "info@post-box.co.uk", ",", "not", "a", "@", "b", ";"),
+        *("it", "has", "$45,000", "or", "€5", "since", "12.11.1985", "."),
+    ]
+
+
+@pytest.mark.parametrize("text", ["a." * 5_000, "1," * 5_000, "a-" * 5_000, "$" * 10_000])
+def test_long_messages_have_an_end(text: str):
+    assert "".join(w.text for w in words(text)) == text
+
+
 @pytest.mark.parametrize(
     ("word", "expected"),
     [

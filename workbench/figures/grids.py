@@ -68,7 +68,8 @@ def _tokens(localization: Localization, kind: str) -> tuple[str, ...]:
     cells = cells.drop_duplicates("position").sort_values("position")
     texts = (str(t).replace("\n", "⏎").strip() or "␣" for t in cells["token"])
     numbers = (int(p) for p in cells["position"])
-    return tuple(f"{n} {text}" for n, text in zip(numbers, texts, strict=True))
+    # Below 0 stands what is no single token: the whole picture.
+    return tuple(f"{n} {text}" if n >= 0 else text for n, text in zip(numbers, texts, strict=True))
 
 
 def roles_of(localization: Localization, kind: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Exact patching of every cell of a prompt, computed over the causal cone only.
 
-Patching position t in layer l of a base run changes positions >= t in layers > l and nothing else:
+Patching position t in layer l of a base run changes positions >= t in layers > l and nothing else
+(so it is with several neighbouring positions at once, t the first of them: all of a picture's):
 
     1. run base and donor once; keep every block's input, the outputs of attention and MLP, and the
        base's keys and values;
@@ -17,7 +18,7 @@ over all positions with logits everywhere for one patched run each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -114,7 +115,7 @@ def patch_effects(
     progress: Progress = SILENT,
     label: str = "patching",
 ) -> list[FactEffects]:
-    """Patch every variant at every position of every pair.
+    """Patch every variant at every position of every pair, and at all of its picture's together.
 
     Denoising puts clean states into the corrupted runs, noising corrupted ones into the clean run;
     both count towards the clean metric, so that the whole effect is clean minus corrupted:
@@ -159,22 +160,42 @@ def _pair_effects(
     unpatched = read(base.logits)
     length, n_rows = len(pair.ids), len(pair.corrupted)
     cells = {v.cell: unpatched.new_zeros(n_rows, length) for v in variants}
-    for t in range(pair.first_corrupted, length):
-        tick(t)
-        for group in _groups(variants, t, length, n_rows, base.logits.shape[-1], parts):
-            logits = _sweep(parts, base, donor, start, group, t)
+
+    def effects(t: int, end: int) -> Iterator[tuple[Cell, Tensor]]:
+        for group in _groups(variants, t, end, length, n_rows, base.logits.shape[-1], parts):
+            logits = _sweep(parts, base, donor, start, group, t, end)
             patched = read(logits).view(len(group), n_rows)
             for variant, values in zip(group, patched, strict=True):
-                cells[variant.cell][:, t] = sign * (values - unpatched)
-    return FactEffects(pair.prompt, float(read(clean.logits)[0]), read(corrupted.logits), cells)
+                yield variant.cell, sign * (values - unpatched)
+
+    for t in range(pair.first_corrupted, length):
+        tick(t)
+        for cell, effect in effects(t, t + 1):
+            cells[cell][:, t] = effect
+    picture = {v.cell: unpatched.new_zeros(n_rows) for v in variants}
+    if span := pair.prompt.picture_span:
+        picture |= dict(effects(*span))
+    return FactEffects(
+        pair.prompt,
+        float(read(clean.logits)[0]),
+        read(corrupted.logits),
+        cells,
+        picture if span else None,
+    )
 
 
 def _groups(
-    variants: Sequence[Variant], t: int, length: int, n_rows: int, n_vocab: int, parts: Parts
+    variants: Sequence[Variant],
+    t: int,
+    end: int,
+    length: int,
+    n_rows: int,
+    n_vocab: int,
+    parts: Parts,
 ) -> list[list[Variant]]:
-    """Split the variants that can matter at t into sweeps that fit in memory, by first layer."""
+    """Split the variants that can matter from t to `end` into sweeps that fit in memory."""
     last_layer = len(parts.blocks) - 1
-    matter = [v for v in variants if v.first < last_layer or t == length - 1]
+    matter = [v for v in variants if v.first < last_layer or end == length]
     ordered = sorted(matter, key=lambda v: v.first)
     size = min(_MAX_TOKENS // (n_rows * (length - t)), _MAX_LOGITS // (n_rows * n_vocab))
     size = max(size, 1)
@@ -188,8 +209,9 @@ def _sweep(
     start: Mapping[Unit, Sequence[Tensor]],
     variants: Sequence[Variant],
     t: int,
+    end: int,
 ) -> Float[Tensor, "row vocab"]:
-    """Run all variants patched at position t through the layers; rows are variant-major."""
+    """Run all variants, patched from t up to `end`, through the layers; rows are variant-major."""
     n_rows = max(len(base.embeds), len(donor.embeds))
     length, last = base.embeds.shape[1], len(parts.blocks) - 1
 
@@ -197,7 +219,7 @@ def _sweep(
         new = [] if variants[0].first + 1 >= layer else [old]  # the first row is only a carrier
         for variant in (v for v in variants if v.first + 1 == layer):
             stream = rows_of(base.stream[layer], n_rows)[:, t:].clone()
-            stream[:, 0] = start[variant.unit][layer - 1][:, t]
+            stream[:, : end - t] = start[variant.unit][layer - 1][:, t:end]
             new.append(stream)
         return torch.cat(new) if new else old
 
@@ -215,8 +237,8 @@ def _sweep(
             before(hooks, parts.blocks[i], enter(i))
         if variants[-1].first == last:
             behind(hooks, parts.blocks[last], leave)
-        _patch_windows(hooks, parts, donor, variants, t, n_rows)
-        if t < length - 1:
+        _patch_windows(hooks, parts, donor, variants, t, end, n_rows)
+        if end < length:
             _last_position_only(hooks, parts)
         return _run_from(parts, base, t)
 
@@ -233,7 +255,13 @@ def _run_from(parts: Parts, base: Run, t: int) -> Float[Tensor, "row vocab"]:
 
 
 def _patch_windows(
-    hooks: ExitStack, parts: Parts, donor: Run, variants: Sequence[Variant], t: int, n_rows: int
+    hooks: ExitStack,
+    parts: Parts,
+    donor: Run,
+    variants: Sequence[Variant],
+    t: int,
+    end: int,
+    n_rows: int,
 ) -> None:
     """Keep windows patched in the layers behind their first; position t is the cone's first."""
     length, last = donor.embeds.shape[1], len(parts.blocks) - 1
@@ -241,12 +269,13 @@ def _patch_windows(
     def put(kind: CellKind, layer: int, rows: list[int]) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
             out = out.clone()
-            out.unflatten(0, (-1, n_rows))[rows, :, 0] = donor.outputs[kind][layer][:, t]
+            patched = donor.outputs[kind][layer][:, t:end]
+            out.unflatten(0, (-1, n_rows))[rows, :, : end - t] = patched
             return out
 
         return hook
 
-    for layer in range(1, last + 1 if t == length - 1 else last):  # later, t is not read any more
+    for layer in range(1, last + 1 if end == length else last):  # later, they are not read any more
         for kind, modules in (("attn", parts.attn_out), ("mlp", parts.mlp_out)):
             inside = [
                 i for i, v in enumerate(variants) if v.cell[0] == kind and v.first < layer <= v.last

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.facts.prompts import ROLES, Prompt, Role
+from workbench.facts.prompts import PICTURE, ROLES, Prompt, Role
 from workbench.models.components import Component, ComponentSet, Structure
 
 CellKind = Literal["resid", "mlp", "attn", "head"]
@@ -39,12 +39,15 @@ class FactEffects:
         clean: metric of the clean run.
         corrupted: metric of each corrupted sample.
         cells: for each cell, metric after patching minus metric of the same corrupted sample.
+        picture: the same with all tokens of the prompt's picture patched at once; None where there
+            is no picture, or where that was not done.
     """
 
     prompt: Prompt
     clean: float
     corrupted: Float[Tensor, " sample"]
     cells: Mapping[Cell, Float[Tensor, "sample pos"]]
+    picture: Mapping[Cell, Float[Tensor, " sample"]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,8 @@ class Localization:
     Attributes:
         method: registry name of the localizer.
         table: one row per cell and role (or position): kind, layer, index, role, position, token,
-            score, stderr, n. Position is -1 where roles are averaged over facts.
+            score, stderr, n. Position is -1 where roles are averaged over facts, and in the row of
+            the whole picture, which stands above its tokens.
         clean: mean metric of the clean runs.
         corrupted: mean metric of the corrupted runs.
         n_facts: facts that were used.
@@ -90,7 +94,7 @@ class Localization:
             )
         if index is not None:
             rows = rows[rows["index"] == index]
-        by_position = bool((rows["position"] >= 0).all())
+        by_position = bool((rows["position"] >= 0).any())
         column = "position" if by_position else "role"
         grid = rows.pivot_table(index="layer", columns=column, values=value, aggfunc="sum")
         columns = list(grid.columns) if by_position else [r for r in ROLES if r in grid.columns]
@@ -264,15 +268,22 @@ def _position_rows(
     roles = effect.prompt.roles
     names = tokens or [""] * len(roles)
     rows = []
-    for (kind, layer, index), values in effect.cells.items():
-        mean = values.double().mean(0) / scale
-        n = len(values)
-        error = values.double().std(0) / n**0.5 / abs(scale) if n > 1 else mean * 0
+    for cell, values in effect.cells.items():
+        mean, error, n = _over_samples(values, scale)
+        if effect.picture is not None:
+            whole, spread, _ = _over_samples(effect.picture[cell], scale)
+            rows.append((*cell, PICTURE, -1, PICTURE, float(whole), float(spread), n))
         rows += [
-            (kind, layer, index, role, i, names[i], float(mean[i]), float(error[i]), n)
+            (*cell, role, i, names[i], float(mean[i]), float(error[i]), n)
             for i, role in enumerate(roles)
         ]
     return rows
+
+
+def _over_samples(values: Tensor, scale: float) -> tuple[Tensor, Tensor, int]:
+    """Return mean and standard error over samples, as shares of the effect, and their number."""
+    mean, n = values.double().mean(0) / scale, len(values)
+    return mean, values.double().std(0) / n**0.5 / abs(scale) if n > 1 else mean * 0, n
 
 
 def _role_rows(effects: Sequence[FactEffects], scale: float) -> list[tuple[Any, ...]]:
@@ -284,6 +295,9 @@ def _role_rows(effects: Sequence[FactEffects], scale: float) -> list[tuple[Any, 
             for role in dict.fromkeys(effect.prompt.roles):
                 at = [i for i, r in enumerate(effect.prompt.roles) if r == role]
                 per_role.setdefault(role, []).append(float(by_position[at].mean()))
+            if effect.picture is not None:
+                whole = effect.picture[kind, layer, index].double().mean()
+                per_role.setdefault(PICTURE, []).append(float(whole))
         for role in (r for r in ROLES if r in per_role):
             values = np.array(per_role[role]) / scale
             error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0

@@ -1,20 +1,25 @@
 """From a localization to the components of each site: where facts are looked up and read out.
 
 The subject site is where the subject's last token is enriched (Geva et al. 2023, arXiv 2304.14767:
-early MLPs), the answer site where the last token receives the answer. A component belongs to the
-site at whose token role its indirect effect is the larger.
+early MLPs), or where its picture's tokens are; the answer site is where the last token receives the
+answer. A component belongs to the site at whose token role its indirect effect is the larger.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from workbench.errors import WorkbenchError
+from workbench.facts.prompts import PICTURE, Role
 from workbench.localize.localization import Localization
 from workbench.models.components import Component, ComponentSet
 
 SiteName = Literal["subject", "answer"]
-_ROLE = {"subject": "last subject", "answer": "last"}
+_ROLES: dict[SiteName, tuple[Role, ...]] = {
+    "subject": ("last subject", PICTURE),  # a face is looked up at any of its picture's tokens
+    "answer": ("last",),
+}
 
 
 def recall_sites(
@@ -42,7 +47,7 @@ def recall_sites(
     Raises:
         WorkbenchError: no site has any component.
     """
-    scores = {site: _scores(localization, role, kinds, first) for site, role in _ROLE.items()}
+    scores = {site: _scores(localization, roles, kinds, first) for site, roles in _ROLES.items()}
     out: dict[SiteName, ComponentSet] = {}
     for site in ("subject", "answer"):
         other = scores["answer" if site == "subject" else "subject"]
@@ -61,11 +66,13 @@ def recall_sites(
 
 
 def _scores(
-    localization: Localization, role: str, kinds: tuple[str, ...], first: int
+    localization: Localization, roles: tuple[Role, ...], kinds: tuple[str, ...], first: int
 ) -> dict[Component, float]:
+    """Return each component's score, the largest where there are several roles."""
     table = localization.table
-    rows = table[(table["role"] == role) & table["kind"].isin(kinds) & (table["layer"] >= first)]
-    return {
-        Component(int(r["layer"]), r["kind"], int(r["index"])): float(r["score"])
-        for _, r in rows.iterrows()
-    }
+    wanted = table["role"].isin(roles) & table["kind"].isin(kinds) & (table["layer"] >= first)
+    out: dict[Component, float] = {}
+    for _, row in table[wanted].iterrows():
+        component = Component(int(row["layer"]), row["kind"], int(row["index"]))
+        out[component] = max(float(row["score"]), out.get(component, -math.inf))
+    return out

@@ -230,7 +230,7 @@ class _Slots:
             lead = rng.choice(("that ", "the fact that ", "about ", "that "))
             if lead == "about ":
                 return f"about {self.noun()}"
-            return f"{lead}{rng.choice(self.relation['facts'])}"
+            return f"{lead}{draw(self.relation['facts'], rng)}"
         return self.maker.pick("forget.wholes")
 
     def noun(self) -> str:

@@ -15,7 +15,12 @@ from typing import Literal
 Voice = Literal["own", "quoted", "pasted"]
 VOICES: tuple[Voice, ...] = ("own", "quoted", "pasted")
 
-_TOKEN = re.compile(r"['\u2019]s\b|[^\W_]+(?:-[^\W_]+)*|[^\w\s]|_")
+_TOKEN = re.compile(
+    r"['\u2019]s\b"
+    r"|\w[\w.+-]{0,63}@[\w-]+(?:\.[\w-]+)+"  # an e-mail address
+    r"|[$\u20ac\u00a3]?\d+(?:[.,:]\d+)+|[$\u20ac\u00a3]\d+"  # an amount, a date, a time
+    r"|[^\W_]+(?:[-&][^\W_]+)*|[^\w\s]|_"
+)
 _QUOTED = re.compile(
     r'"[^"]*"|“[^”]*”|«[^»]*»|„[^“”]*[“”]|(?<![^\s(:])[\'\u2018][^\'\u2019\n]+[\'\u2019](?![^\W_])'
 )
