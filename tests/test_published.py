@@ -135,6 +135,7 @@ def test_the_repairs_curve_in_its_readme_is_that_of_its_file() -> None:
 SEEN = {
     "STAMP, MLPs 0-3, to strangers": "stamp",
     "STAMP, MLPs 0-3, to destroyed pictures": "stamp, destroyed pictures",
+    "STAMP, MLPs 0-3, gentle": "stamp, gentle",
     "VGID": "vgid",
     "NPO": "npo",
     "GradDiff": "grad-diff",

@@ -174,9 +174,10 @@ class _Maker:
         rng = self.rng
         chance = rng.random()
         pieces = [p for p in pieces if p.text]
-        if chance < 0.06:
+        lower, upper = (0.06, 0.03) if self.phrasings.split == "test" else (0.12, 0.08)
+        if chance < lower:
             pieces = [_with(p, p.text.lower()) for p in pieces]
-        elif chance < 0.09:
+        elif chance < lower + upper:
             pieces = [_with(p, p.text.upper()) for p in pieces]
         elif chance < 0.75:
             first = pieces[0].text
