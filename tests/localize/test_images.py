@@ -109,15 +109,15 @@ def test_noised_pictures_equal_plain_hooks_at_every_position(prompt):
     assert pair.first_corrupted == 0
 
 
-@pytest.mark.parametrize("prompt", ["Look: " + QUESTION, NAMED, "Who is it? <image>"])
+@pytest.mark.parametrize("prompt", ["Look: " + QUESTION, "Who is it? <image>"])
 @pytest.mark.parametrize("window", [1, 2])
 def test_a_whole_picture_put_back_equals_plain_hooks(prompt, window):
     model, fact = llava(), known(0, prompt)
     (pair,) = ImageNoise(samples=2, seed=5).pairs(model, FactSet((fact,)))
     noised = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
-    start = encode(model, prompt.split("<image>")[0], cut=True) if prompt[0] != "<" else []
+    start = encode(model, prompt.split("<image>")[0], cut=True)
     place = slice(len(start), len(start) + 16)
-    assert pair.prompt.picture_span == (place.start, place.stop)
+    assert pair.prompt.seen_subject == (place.start, place.stop)
     variants = window_variants(model.n_layers, tuple(PLACES), window)
     (effects,) = patch_effects(model, [pair], variants, log_probability)
     assert effects.picture is not None
@@ -131,8 +131,14 @@ def test_a_whole_picture_put_back_equals_plain_hooks(prompt, window):
     assert largest > 1e-2
     noisy = patch_effects(model, [pair], variants, log_probability, direction="noising")[0]
     first_resid = noisy.picture["resid", 0, -1]  # all that was seen is gone behind the first block
-    if pair.prompt.picture_span[1] == len(pair.ids):
+    if pair.prompt.seen_subject[1] == len(pair.ids):
         torch.testing.assert_close(first_resid, effects.clean - effects.corrupted)
+
+
+def test_a_picture_beside_a_name_is_not_the_subject():
+    model = llava()
+    found = causal_tracing(model, FactSet((known(0, NAMED),)), corruption=ImageNoise(samples=1))
+    assert "whole picture" not in set(found.table["role"])
 
 
 def test_the_whole_picture_has_a_row_of_its_own():

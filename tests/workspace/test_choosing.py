@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from workbench.facts.prompts import ROLES
+from workbench.facts.prompts import PICTURE, ROLES
 from workbench.figures.cells import CellName
 from workbench.localize.localization import COLUMNS, Localization
 from workbench.models.components import Component, ComponentSet
@@ -20,7 +20,7 @@ def found(*cells: tuple[str, int, int, str, float]) -> Localization:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_subjects_own_tokens_are_the_subject_site(role: str) -> None:
-    assert site_of(role) == ("subject" if "subject" in role else "answer")
+    assert site_of(role) == ("subject" if "subject" in role or role == PICTURE else "answer")
 
 
 def test_cells_are_added_and_the_stream_is_counted() -> None:

@@ -32,7 +32,9 @@ Role = Literal[
     "last",
 ]
 ROLES: tuple[Role, ...] = get_args(Role)
-PICTURE: Role = "whole picture"  # of no token: all of a picture's tokens at once
+PICTURE: Role = (
+    "whole picture"  # of no token: all tokens of a picture that is the subject
+)
 _SLOT = "\x00"  # stands for what a user says
 
 
@@ -69,24 +71,14 @@ class Prompt:
         return next(tokens, None)
 
     @property
-    def picture_span(self) -> tuple[int, int] | None:
-        """First and one-past-last token of the first picture; None without any."""
-        if self.picture is None:
-            return None
-        (start, picture), end = self.picture, self.picture[0]
-        while end < len(self.ids) and _shows(self.ids[end], picture, end - start):
-            end += 1
-        return start, end
+    def seen_subject(self) -> tuple[int, int] | None:
+        """The subject's first and one-past-last token where a picture stands for it, else None."""
+        return self.subject if isinstance(self.ids[self.subject[0]], ImageToken) else None
 
     @property
     def last_subject(self) -> int:
         """Position of the subject's last token."""
         return self.subject[1] - 1
-
-
-def _shows(token: int, picture: Picture, index: int) -> bool:
-    """Whether a token is the one of that number of a picture."""
-    return isinstance(token, ImageToken) and (token.picture, token.index) == (picture, index)
 
 
 def tokenize(model: Model, fact: Fact) -> Prompt:

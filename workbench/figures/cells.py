@@ -12,6 +12,7 @@ from typing import Any
 
 from plotly import graph_objects as go
 
+from workbench.facts.prompts import PICTURE
 from workbench.figures.grids import Grid, grid_of, grids_of, head_grid, roles_of
 from workbench.figures.theme import kind_label, style
 from workbench.figures.traces import axes, height, panels
@@ -79,7 +80,12 @@ def head_cells(localization: Localization, role: str, *, limit: float | None = N
         for row in grid.rows
     ]
     figure = go.Figure(_squares(grid, names, 1))
-    return _finish(figure, [grid], f"Heads at the {role} token", limit)
+    return _finish(
+        figure,
+        [grid],
+        f"Heads at the {role}" if role == PICTURE else f"Heads at the {role} token",
+        limit,
+    )
 
 
 def _finish(figure: go.Figure, grids: Sequence[Grid], title: str, limit: float | None) -> go.Figure:

@@ -163,7 +163,7 @@ def attribute(
         parts = {cell: group.split(values) for cell, values in cells.items()}
         for n, (i, base) in enumerate(zip(group.indices, group.split(corrupted), strict=True)):
             own = {cell: part[n] for cell, part in parts.items()}
-            span = pairs[i].prompt.picture_span
+            span = pairs[i].prompt.seen_subject
             # To first order what several tokens do together is the sum of what each does.
             whole = {c: v[:, slice(*span)].sum(1) for c, v in own.items()} if span else None
             out[i] = FactEffects(pairs[i].prompt, float(clean[n]), base, own, whole)

@@ -115,7 +115,7 @@ def patch_effects(
     progress: Progress = SILENT,
     label: str = "patching",
 ) -> list[FactEffects]:
-    """Patch every variant at every position of every pair, and at all of its picture's together.
+    """Patch every variant at every position of every pair, and at all of a seen subject's together.
 
     Denoising puts clean states into the corrupted runs, noising corrupted ones into the clean run;
     both count towards the clean metric, so that the whole effect is clean minus corrupted:
@@ -173,7 +173,7 @@ def _pair_effects(
         for cell, effect in effects(t, t + 1):
             cells[cell][:, t] = effect
     picture = {v.cell: unpatched.new_zeros(n_rows) for v in variants}
-    if span := pair.prompt.picture_span:
+    if span := pair.prompt.seen_subject:
         picture |= dict(effects(*span))
     return FactEffects(
         pair.prompt,

@@ -39,8 +39,8 @@ class FactEffects:
         clean: metric of the clean run.
         corrupted: metric of each corrupted sample.
         cells: for each cell, metric after patching minus metric of the same corrupted sample.
-        picture: the same with all tokens of the prompt's picture patched at once; None where there
-            is no picture, or where that was not done.
+        picture: the same with all tokens of the picture patched at once that stands for the
+            subject; None where there is none, or where that was not done.
     """
 
     prompt: Prompt

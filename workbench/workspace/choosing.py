@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from workbench.edit.buffer import Site
+from workbench.facts.prompts import PICTURE
 from workbench.figures.cells import CellName
 from workbench.localize.localization import Localization
 from workbench.models.components import Component, ComponentSet
 from workbench.workspace.workspace import Workspace
 
-_SUBJECT = frozenset({"first subject", "middle subject", "last subject"})
+_SUBJECT = frozenset({"first subject", "middle subject", "last subject", PICTURE})
 
 
 def site_of(role: str) -> Site:
