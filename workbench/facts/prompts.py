@@ -32,9 +32,7 @@ Role = Literal[
     "last",
 ]
 ROLES: tuple[Role, ...] = get_args(Role)
-PICTURE: Role = (
-    "whole picture"  # of no token: all tokens of a picture that is the subject
-)
+PICTURE: Role = "whole picture"  # of no token: all tokens of a picture that is the subject
 _SLOT = "\x00"  # stands for what a user says
 
 

@@ -80,12 +80,8 @@ def head_cells(localization: Localization, role: str, *, limit: float | None = N
         for row in grid.rows
     ]
     figure = go.Figure(_squares(grid, names, 1))
-    return _finish(
-        figure,
-        [grid],
-        f"Heads at the {role}" if role == PICTURE else f"Heads at the {role} token",
-        limit,
-    )
+    place = role if role == PICTURE else f"{role} token"
+    return _finish(figure, [grid], f"Heads at the {place}", limit)
 
 
 def _finish(figure: go.Figure, grids: Sequence[Grid], title: str, limit: float | None) -> go.Figure:
