@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from workbench.cli import repair_trial  # noqa: F401 - adds its commands to those of repair
 from workbench.cli.attack import attack, compare
 from workbench.cli.change import edit, export, measure
 from workbench.cli.circuit import circuit

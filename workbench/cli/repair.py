@@ -227,38 +227,6 @@ def export(
     emit({"delta": str(out)}, f"Wrote {out}.", as_json)
 
 
-@repair_app.command("trial")
-def trial(
-    model: ModelName,
-    out: Annotated[Path, typer.Option(help="The folder to write the table and the picture to.")],
-    repairs: Annotated[int, typer.Option(help="How many, each about another subject.")] = 100,
-    every: Annotated[int, typer.Option(help="After how many to measure.")] = 10,
-    facts: Annotated[Path | None, typer.Option(help="A fact file about the model's world.")] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Find out how many repairs a model takes; its own repairs stay as they are.
-
-    Example: workbench repair trial demo --repairs 20 --every 10 --out trial
-    """
-    from workbench.models.load import load
-    from workbench.repair.catalog import Catalog
-    from workbench.repair.trial import run_trial
-    from workbench.trial_report import check_trial_folder, write_trial
-
-    check_trial_folder(out)
-    with progress_bar(as_json) as progress:
-        base = load(model, progress=progress)
-        catalog = Catalog.of(base, facts, seed=seed, progress=progress)
-        found = run_trial(base, catalog, repairs=repairs, every=every, seed=seed, progress=progress)
-    write_trial(found, out, model=base, seed=seed)
-    shown = found.table.round(3).astype(str)
-    rows = [tuple(shown.columns), *shown.itertuples(index=False, name=None)]
-    lost = f"{len(found.not_understood)} of {len(found.sentences)} sentences were not understood."
-    value = {"table": found.table.to_dict("records"), "not_understood": found.not_understood}
-    emit(value, f"{columns(rows)}\n{lost}\nWrote {out}.", as_json)
-
-
 def _ledger_of(model: str, folder: Path | None) -> Ledger:
     from workbench.models.load import load
     from workbench.repair.ledger import Ledger

@@ -126,9 +126,13 @@ def _drawn(facts: FactSet, seed: int) -> Iterator[Fact]:
 
 
 def _sentence(fact: Fact) -> str:
+    return _SENTENCE.format(subject=fact.subject, noun=noun_of(fact))
+
+
+def noun_of(fact: Fact) -> str:
+    """Return what people call a fact's relation: "favourite sport"."""
     called = {r["name"]: r for r in Phrasings.of("train").relations}.get(fact.relation)
-    noun = called["nouns"][0][0] if called else fact.relation.replace("_", " ")
-    return _SENTENCE.format(subject=fact.subject, noun=noun)
+    return called["nouns"][0][0] if called else fact.relation.replace("_", " ")
 
 
 def _planned(
