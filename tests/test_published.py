@@ -183,3 +183,30 @@ def test_the_table_of_more_people_is_that_of_their_studies() -> None:
         row = pd.read_csv(folder / "table.csv").set_index("method").loc[names[method]]
         assert row["seeds"] == 3 and row["failed"] == 0
         assert cells == [*seen_row(row), f"{row['cpu_seconds']:.0f}"], label
+
+
+FACES = {
+    "STAMP, to strangers": "stamp",
+    "STAMP, to destroyed pictures": "stamp, destroyed pictures",
+    "STAMP, gentle": "stamp, gentle",
+    "VGID": "vgid",
+    "VGID, the noise alone": "vgid, noise alone",
+    "VGID, the text alone": "vgid, text alone",
+}
+
+
+def test_the_table_of_faces_alone_is_that_of_its_study() -> None:
+    folder = ROOT / "data/demo-vision/studies/vgid-halves"
+    found = pd.read_csv(folder / "table.csv").set_index("method")
+    shown = table_behind("Only the faces, and not the names")
+    assert set(shown) == set(FACES)
+    for label, cells in shown.items():
+        row = found.loc[FACES[label]]
+        assert row["seeds"] == 3 and row["failed"] == 0
+        said, kept = (
+            ", ".join(f"{row[f'acc_{how}_{side}']:.2f}" for how in hows)
+            for side, hows in (("f", GIVEN[:2]), ("r", GIVEN))
+        )
+        assert cells == [said, f"{row['mcq_f']:.2f}", kept, f"{row['cpu_seconds']:.0f}"], label
+    oracle = found.loc["oracle"]
+    assert (f"{oracle['acc_named_r']:.2f}", f"{oracle['mcq_f']:.2f}") == ("0.74", "0.16")

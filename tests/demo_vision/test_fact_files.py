@@ -101,3 +101,19 @@ def test_requests_forget_by_face_and_by_name(folder):
 def test_neutral_texts_name_nobody(folder):
     texts = (folder / f.NEUTRAL).read_text("utf-8")
     assert not any(p.name in texts for p in WORLD.people)
+
+
+def test_requests_for_faces_keep_names_measured_and_half_of_them_told(folder):
+    size = FORGET_SIZES[0]
+    alone, told = (load_request(f"faces-{size}{more}", facts_dir=folder) for more in ("", "-names"))
+    whom = alone.forget.subjects
+    assert all(fact.image is not None for fact in alone.forget)
+    assert told.forget == alone.forget and len(whom) == size
+    assert not alone.retain.about(whom)
+    by_name = {(x.subject, x.relation) for x in alone.evaluate.about(whom)}
+    assert by_name == {(s, r) for s in whom for r in t.BY_NAME}
+    kept, measured = (
+        {(x.subject, x.relation) for x in p.about(whom)} for p in (told.retain, told.evaluate)
+    )
+    assert kept | measured == by_name and not kept & measured and len(kept) == len(measured)
+    assert all(x.image is None for x in (*told.retain.about(whom), *told.evaluate.about(whom)))

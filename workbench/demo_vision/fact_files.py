@@ -209,22 +209,37 @@ def make_requests(world: World) -> dict[str, Any]:
     """Return the named requests: one person, and 5, 10 and 15 % of all, by face and by name.
 
     `faces-8` asks to forget faces alone; what is said of these people by name is measured as kept.
+    So it is in `faces-8-names`, where half of that is said to be kept as well.
     """
     everything = (FACES, NAMES, SCENES_FILE)
 
-    def request(forget: Sequence[str], size: int, measured: Sequence[Any] = ()) -> dict[str, Any]:
-        whom = [p.name for p in world.people[:size]]
-        evaluate = [{"file": file, "tags": ["evaluate"]} for file in everything]
+    def request(
+        forget: Sequence[str],
+        size: int,
+        kept: Sequence[Mapping[str, Any]] = (),
+        measured: Sequence[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
+        whom = {"subjects": [p.name for p in world.people[:size]]}
+        retain, evaluate = (
+            [{"file": file, "tags": [tag]} for file in everything] for tag in ("retain", "evaluate")
+        )
         return {
-            "forget": [{"file": file, "subjects": whom} for file in forget],
-            "retain": [{"file": file, "tags": ["retain"]} for file in everything],
-            "evaluate": [*evaluate, *({"file": file, "subjects": whom} for file in measured)],
+            "forget": [{"file": file, **whom} for file in forget],
+            "retain": [*retain, *({**part, **whom} for part in kept)],
+            "evaluate": [*evaluate, *({**part, **whom} for part in measured)],
             "unknown": [{"file": UNKNOWN, "tags": ["retain"]}],
             "behaviour": {"refuse": REFUSAL},
         }
 
-    named = {f"people-{size}": request((FACES, NAMES), size) for size in (1, *FORGET_SIZES)}
-    return {**named, f"faces-{FORGET_SIZES[0]}": request((FACES,), FORGET_SIZES[0], (NAMES,))}
+    size = FORGET_SIZES[0]
+    kept, measured = (
+        [{"file": NAMES, "relations": [*part]}] for part in (t.BY_NAME[::2], t.BY_NAME[1::2])
+    )
+    return {
+        **{f"people-{n}": request((FACES, NAMES), n) for n in (1, *FORGET_SIZES)},
+        f"faces-{size}": request((FACES,), size, measured=[{"file": NAMES}]),
+        f"faces-{size}-names": request((FACES,), size, kept, measured),
+    }
 
 
 def neutral_texts(world: World) -> list[str]:

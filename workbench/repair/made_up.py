@@ -5,12 +5,29 @@ from __future__ import annotations
 import random
 from typing import Any
 
+_ACCENTS = {"a": "áàâåä", "e": "éèêë", "i": "íï", "o": "óôøö", "u": "úûü"}
 _PARTICLES = ("",) * 12 + ("van ", "van den ", "de ", "von ", "O'", "Mac", "al-", "di ", "St. ")
 
 
 def surname(rng: random.Random) -> str:
     """Make up a surname, some with a particle in front."""
     return f"{rng.choice(_PARTICLES)}{word(rng)}"
+
+
+def first_name(rng: random.Random) -> str:
+    """Make up a first name, some with an accent."""
+    name = word(rng)
+    if rng.random() < 0.3:
+        plain = rng.choice([c for c in name if c in _ACCENTS])
+        name = name.replace(plain, rng.choice(_ACCENTS[plain]), 1)
+    return name
+
+
+def phrase(rng: random.Random) -> str:
+    """Make up what is said of a subject in several words."""
+    a, b = word(rng), word(rng)
+    forms = (f"the {a} of {b}", f"{a} of {b}", f"the {a} {b}", f"a {a} {b}".lower(), f"{a} and {b}")
+    return rng.choice(forms)
 
 
 def thing(kind: str, rng: random.Random) -> str:

@@ -12,13 +12,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.repair.made_up import relation, said_of, surname, thing
+from workbench.repair.made_up import (
+    first_name,
+    phrase,
+    relation,
+    said_of,
+    surname,
+    thing,
+    word,
+)
 from workbench.repair.message import Label, Message, Piece, Request
 from workbench.repair.phrasings import SLOT, Phrasings, Split, draw
 
 _PRONOUNS = ("her", "him", "them", "this person", "that person", "this", "that")
 _TITLES = ("Dr. ", "Mr. ", "Mrs. ", "Professor ", "Ms ", "Miss ", "Dr ", "Prof. ", "Sir ")
 _TWICE = 0.12  # share of messages of two sentences
+_MADE_UP = 0.4  # share of first names, compounds and objects in training that nobody has heard of
 _JOINTS = (". ", ". ", "; ", ", and ", ", but ", " and ", "? ", "! ")
 _ASKS = re.compile(  # how a question begins
     r"(who|what|when|where|why|how|which|is|are|was|were|am|do|does|did|can|could|will|would|should|"
@@ -144,10 +153,14 @@ class _Maker:
         if request == "forget" and rng.random() < 0.05:
             return rng.choice(_PRONOUNS)
         if kind != "person":
+            if self.phrasings.split == "train" and kind == "compound" and rng.random() < _MADE_UP:
+                return f"{word(rng)} {word(rng)}".lower()
             return rng.choice(pools[kind]) if rng.random() < 0.5 else thing(kind, rng)
         if rng.random() < 0.12:
             return rng.choice(pools["script"])
         first, last = rng.choice(pools["first"]), rng.choice(pools["last"])
+        if self.phrasings.split == "train" and rng.random() < _MADE_UP:  # lest it learn their ends
+            first = first_name(rng)
         if rng.random() < 0.5:  # surnames that nobody has
             last = surname(rng)
         name = rng.choice((f"{first} {last}",) * 5 + (first, last, f"{first} {last[0]}. {last}"))
@@ -158,6 +171,8 @@ class _Maker:
         rng = self.rng
         if rng.random() < 0.5:
             return rng.choice(self.phrasings.pools[pool])
+        if self.phrasings.split == "train" and rng.random() < _MADE_UP / 2:
+            return phrase(rng)
         return said_of(pool, rng)
 
     def wrapped(self, pieces: list[Piece]) -> list[Piece]:
