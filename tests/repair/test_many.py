@@ -108,6 +108,19 @@ def test_the_settings_are_the_latests_of_those_with_the_most_sites(
     assert (given.subject, given.answer) == ("mlp.0-3", "mlp.4-5")
 
 
+def test_a_whole_subject_beside_others_begins_with_a_larger_buffer(surgeon: Surgeon, base: Model):
+    intent = Intent("forget", "Mona Zojum")
+    first, third = (
+        surgeon.plan(intent, base, others=[dose(f"P{i}") for i in range(n)]) for n in (0, 2)
+    )
+    assert first.settings["confusable"] < third.settings["confusable"]
+    assert first.gentler[0]["confusable"] == third.settings["confusable"]
+    assert first.gentler[1:] == third.gentler  # what the first would come to next
+    assert first.stronger == third.stronger and first.stronger[0] == {"beyond": 0.3}
+    one = surgeon.plan(Intent("forget", "Mona Zojum", "sport"), base)
+    assert "beyond" not in one.stronger[0]
+
+
 def test_one_of_many_is_planned_at_both_sites(surgeon: Surgeon, base: Model):
     others = [dose(f"P{i}") for i in range(SEVERAL)]
     intent = Intent("forget", "Mona Zojum", "sport")

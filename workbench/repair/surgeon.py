@@ -33,10 +33,13 @@ from workbench.repair.solving import Dose, one_of_many
 
 _TRACED = 12  # facts that the sites are found by
 _STRONGER = ({"weight": 100.0}, {"weight": 300.0}, {"weight": 300.0, "strength": 1.3})
+# A whole subject that a short training brings back is sent further; that costs others least.
+_FURTHER = ({"beyond": 0.3}, {"weight": 100.0}, {"weight": 300.0, "strength": 1.3})
 _QUICK = {"confusable": 400, "named": 200, "context": 40, "generations": 8, "chats": 0}
 _CAREFUL = {"confusable": 1500, "named": 400, "context": 100, "generations": 32}
 _LARGE = {"confusable": 4500, "named": 1200}
 _GENTLER = (_CAREFUL, _LARGE, {"confusable_weight": 10.0})
+_FEW = 2  # repairs in force, from which on a whole subject needs more than the quick buffer
 _CHAT: dict[str, Scalar] = {  # of a chat model; its few prompts weigh the more
     **{"context": 20, "generations": 8, "answer.chats": 40},
     **{"answer.confusable": 100, "answer.named": 100, "answer.confusable_weight": 100.0},
@@ -148,7 +151,7 @@ class Surgeon:
                 "held back": len(request.evaluate),
             },
             "sites": sites,
-            **self._settings(len(others) + 1 if many else 0),
+            **self._settings(len(others), many=many, whole=whole),
             "limits": self.limits,
             "checks": CHECKS,
             "seed": self.seed,
@@ -244,16 +247,18 @@ class Surgeon:
             return "repair"
         return CAPITALS
 
-    def _settings(self, many: int) -> dict[str, Any]:
+    def _settings(self, others: int, *, many: bool, whole: bool) -> dict[str, Any]:
         """Return the settings of the first try, and what is tried next.
 
         The first buffer is a small one, for a few repairs need no more.
 
         Args:
-            many: how many repairs there will be, if it is one of many; else 0.
+            others: how many repairs are in force.
+            many: whether it is one of many.
+            whole: whether a whole subject is to be forgotten.
         """
         own = {k: v for k, v in suggested_settings(self._name).items() if v is not None}
-        if many > _SOME:
+        if many and others >= _SOME:
             steps = ({**_MANY, **_FOR_MANY}, _MANY_STRONGER, _MANY_GENTLER)
         elif many:
             gentler = (*_MANY_GENTLER, _FOR_MANY)
@@ -261,7 +266,10 @@ class Surgeon:
         elif own:
             steps = ({**own, **_CHAT}, _CHAT_STRONGER, _CHAT_GENTLER)
         else:
-            steps = (_QUICK, _STRONGER, _GENTLER)
+            stronger = _FURTHER if whole else _STRONGER
+            careful = whole and others >= _FEW
+            first = {**_QUICK, **_CAREFUL} if careful else _QUICK
+            steps = (first, stronger, _GENTLER[careful:])
         return dict(zip(("settings", "stronger", "gentler"), steps, strict=True))
 
 
