@@ -210,3 +210,23 @@ def test_the_table_of_faces_alone_is_that_of_its_study() -> None:
         assert cells == [said, f"{row['mcq_f']:.2f}", kept, f"{row['cpu_seconds']:.0f}"], label
     oracle = found.loc["oracle"]
     assert (f"{oracle['acc_named_r']:.2f}", f"{oracle['mcq_f']:.2f}") == ("0.74", "0.16")
+
+
+def test_what_readme_says_of_names_and_relearning_is_in_the_studies() -> None:
+    folder = ROOT / "data/demo-vision/studies"
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    names, more = (
+        pd.read_csv(folder / study / "table.csv").set_index("method")
+        for study in ("vgid-names", "vgid-15")
+    )
+    assert (names["failed"] == 0).all()
+    stamp, vgid = names.loc["stamp"], names.loc["vgid"]
+    assert stamp["acc_f"] == vgid["acc_f"] == 0
+    assert (
+        f"names {stamp['acc_named_r']:.2f} with STAMP, in {stamp['cpu_seconds']:.0f} CPU seconds, "
+        f"and {vgid['acc_named_r']:.2f} with VGID, in {vgid['cpu_seconds']:.0f}." in text
+    )
+    assert f"({names.loc['stamp, gentle', 'acc_view_f']:.2f} said in other views)" in text
+    assert list(more.loc[["stamp", "vgid"], "worst_attack"]) == ["relearn"] * 2
+    back = [f"{more.loc[name, 'recovered']:.2f}" for name in ("stamp", "vgid")]
+    assert f"brings {back[0]} of the others back (VGID {back[1]})" in text
