@@ -102,7 +102,7 @@ class Model:
         """Which parameters and modules each component stands for."""
         from workbench.models.components import Structure
 
-        return Structure.of(self)
+        return Structure.of(self.hf, self.bridge)
 
     @cached_property
     def fingerprint(self) -> str:
