@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from statistics import mean, median
 
 import pandas as pd
 import pytest
@@ -130,6 +132,28 @@ def test_the_repairs_curve_in_its_readme_is_that_of_its_file() -> None:
     columns = ("forgotten", "beside", "held_back", "not_named")
     for cells, row in zip(shown.values(), found.to_dict("records"), strict=True):
         assert cells[:4] == [f"{row[c]:.3f}" for c in columns]
+
+
+def test_the_table_of_tasks_in_sentences_is_that_of_their_files() -> None:
+    names = {"eight compounds": "hazard", "eight wrong capitals": "misinformation"}
+    names["eight people"] = "personal"
+    shown = table_behind("Columns as in RePAIR's Table 2", "data/demo/repairs/README.md")
+    assert set(shown) == set(names)
+    for label, cells in shown.items():
+        files = [ROOT / f"data/demo/repairs/tasks/{names[label]}-{seed}.json" for seed in range(3)]
+        found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        assert [one["seed"] for one in found] == [0, 1, 2]
+        done = [sum(s["repaired"] for s in one["sentences"]) for one in found]
+        assert all(len(one["sentences"]) == 8 for one in found)
+        columns = ("acc_f", "acc_r", "rouge_l_f", "rouge_l_r", "perplexity", "mcq_f")
+        means = [mean(one["scores"][c]["value"] for one in found) for c in columns]
+        each = median(s["cpu_seconds"] for one in found for s in one["sentences"])
+        assert cells == [
+            f"{', '.join(map(str, done))} of 8",
+            *(f"{value:.2f}" for value in means),
+            f"{mean(one['cpu_seconds'] for one in found):.0f}",
+            f"{each:.1f}",
+        ]
 
 
 SEEN = {
