@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from workbench.errors import WorkbenchError
 from workbench.repair.intent import Intent, Role, Turn
-from workbench.repair.labelling import LABELS
+from workbench.repair.labelling import LABELS, encoded
 from workbench.repair.watchdog import LONGEST, Watchdog, intents
 from workbench.repair.watchdog_training import TrainConfig, examine, train
 from workbench.repair.words import words
@@ -28,8 +29,8 @@ def asked(watchdog: Watchdog, *said: str) -> list[tuple[str, str, str, str]]:
 def test_held_out_messages(watchdog: Watchdog):
     """What README says of it, within the error of fewer messages."""
     report = examine(watchdog, 1200, seed=5)
-    assert report.detection.value >= 0.93
-    assert report.exact.value >= 0.8
+    assert report.detection.value >= 0.92
+    assert report.exact.value >= 0.87
     assert report.false_alarms.value <= 0.02
     assert report.detection.n + report.false_alarms.n == 1200
 
@@ -155,6 +156,17 @@ def test_the_same_seed_trains_the_same_and_a_file_holds_all(tmp_path: Path):
     assert again.vocabulary == first.vocabulary
     for name, tensor in first.net.state_dict().items():
         assert torch.equal(again.net.state_dict()[name], tensor.half().float())
+
+
+def test_several_networks_are_heard_together():
+    config = TrainConfig(count=60, epochs=1, batch=16, members=2)
+    both = train(config)
+    first = train(replace(config, members=1)).net.nets[0]
+    ids = torch.tensor([encoded(words("Please forget where Ada Brook was born."), both.vocabulary)])
+    alone = [net(ids).log_softmax(-1) for net in both.net.nets]
+    torch.testing.assert_close(both.net(ids), (alone[0] + alone[1]) / 2)
+    torch.testing.assert_close(alone[0], first(ids).log_softmax(-1))  # each learns by itself
+    assert not torch.allclose(alone[0], alone[1])
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no safetensors at all"])

@@ -33,7 +33,7 @@ class NetConfig:
 
     word: int = 64
     form: int = 16
-    hidden: int = 112
+    hidden: int = 128
     reach: int = 5
     spread: tuple[int, ...] = (1, 2, 4, 1)
     dropout: float = 0.25
@@ -69,6 +69,23 @@ class Net(nn.Module):
             near = _neighbours(self.drop(x), self.config.reach, self.config.spread[i])
             x = x + nn.functional.gelu(layer(near)) * real
         return self.out(x)
+
+
+class Committee(nn.Module):
+    """Several networks that learned apart: what they say on average is wrong less often."""
+
+    def __init__(self, nets: Iterable[Net]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+
+    @staticmethod
+    def of(members: int, n_words: int, config: NetConfig) -> Committee:
+        """Make one of untrained networks."""
+        return Committee(Net(n_words, config) for _ in range(members))
+
+    def forward(self, ids: Int[Tensor, "batch pos 4"]) -> Float[Tensor, "batch pos label"]:
+        """Return the mean log-probabilities of every token's label."""
+        return torch.stack([net(ids).log_softmax(-1) for net in self.nets]).mean(0)
 
 
 def _neighbours(

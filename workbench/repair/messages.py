@@ -27,7 +27,7 @@ from workbench.repair.phrasings import SLOT, Phrasings, Split, draw
 _PRONOUNS = ("her", "him", "them", "this person", "that person", "this", "that")
 _TITLES = ("Dr. ", "Mr. ", "Mrs. ", "Professor ", "Ms ", "Miss ", "Dr ", "Prof. ", "Sir ")
 _TWICE = 0.12  # share of messages of two sentences
-_MADE_UP = 0.4  # share of first names, compounds and objects in training that nobody has heard of
+_MADE_UP = 0.25  # share of first names, compounds and objects in training that nobody has heard of
 _JOINTS = (". ", ". ", "; ", ", and ", ", but ", " and ", "? ", "! ")
 _ASKS = re.compile(  # how a question begins
     r"(who|what|when|where|why|how|which|is|are|was|were|am|do|does|did|can|could|will|would|should|"

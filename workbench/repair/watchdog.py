@@ -1,6 +1,6 @@
 """The watchdog: reads a dialogue and says what its user asks to forget or to correct.
 
-A small convolutional network labels every token of the last message: whom a request is about, what
+Small convolutional networks label every token of the last message: whom a request is about, what
 about it, what shall be right instead, or none of these. Only users are heard; what they quote or
 paste is marked as such, and so are questions, reports and hypotheses, whose spans are mentions.
 
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,13 +25,13 @@ from safetensors.torch import save_file
 from workbench.errors import WorkbenchError
 from workbench.models.paths import data_dir
 from workbench.repair.intent import Intent, Turn
-from workbench.repair.labelling import LABELS, Net, NetConfig, encoded
+from workbench.repair.labelling import LABELS, Committee, Net, NetConfig, encoded
 from workbench.repair.message import GAP
 from workbench.repair.words import Word, words
 
 _ASKS = torch.tensor([label.startswith(("forget", "correct")) for label in LABELS])
 _SAME = torch.tensor([[float(a.split(" ")[0] == b.split(" ")[0]) for a in LABELS] for b in LABELS])
-SURE = 0.9  # least probability of a request that is heard; one false alarm in a hundred
+SURE = 0.98  # least probability of a request that is heard; one false alarm in a hundred
 LONGEST = 400  # tokens read at a time; of a longer message, pieces one after the other
 _PRONOUNS = frozenset(
     ["he", "she", "they", "her", "him", "them", "it", "this", "that", "his", "their", "its", "one"]
@@ -49,14 +49,14 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Watchdog:
-    """A trained network and the words it knows.
+    """Trained networks and the words they know.
 
     Attributes:
-        net: the network.
+        net: the networks, heard together.
         vocabulary: the number of each known word.
     """
 
-    net: Net
+    net: Committee
     vocabulary: dict[str, int]
 
     @staticmethod
@@ -72,7 +72,12 @@ class Watchdog:
         """Write it as safetensors in half precision, its words in the header."""
         path.parent.mkdir(parents=True, exist_ok=True)
         weights = {n: t.to(torch.float16).contiguous() for n, t in self.net.state_dict().items()}
-        header = {"words": list(self.vocabulary), "config": self.net.config.__dict__}
+        nets = [cast(Net, net) for net in self.net.nets]
+        header = {
+            "words": list(self.vocabulary),
+            "config": nets[0].config.__dict__,
+            "members": len(nets),
+        }
         save_file(weights, path, {"watchdog": json.dumps(header, ensure_ascii=False)})
 
     def read(self, dialogue: Sequence[Turn]) -> tuple[Intent, ...]:
@@ -142,7 +147,7 @@ def _load(path: Path) -> Watchdog:
             header: dict[str, Any] = json.loads((file.metadata() or {})["watchdog"])
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         known = header["words"]
-        net = Net(len(known), NetConfig(**header["config"]))
+        net = Committee.of(header["members"], len(known), NetConfig(**header["config"]))
         net.load_state_dict(weights)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WorkbenchError(

@@ -3,17 +3,17 @@
     workbench watchdog train
     workbench watchdog test
 
-About fifteen minutes. Names are never among the words it knows, and known words are
-dropped at random, so that it goes by what stands around them.
+About half an hour. Names are never among the words it knows, and known words are dropped at random,
+so that it goes by what stands around them.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int
@@ -25,12 +25,13 @@ from workbench.measure.statistics import Score, score
 from workbench.progress import SILENT, Progress
 from workbench.repair.chat_watchdog import Hears
 from workbench.repair.intent import Turn
-from workbench.repair.labelling import LABELS, Net, NetConfig, encoded
+from workbench.repair.labelling import LABELS, Committee, Net, NetConfig, encoded
 from workbench.repair.message import Message
 from workbench.repair.messages import messages
 from workbench.repair.watchdog import Watchdog
 from workbench.repair.words import Word, words
 
+Row = tuple[list[tuple[int, int, int, int]], list[int]]  # a message's tokens, and their labels
 _IGNORED = -100
 _FEWEST = 3  # messages that a known word stands in
 
@@ -40,6 +41,7 @@ class TrainConfig:
     """Settings of the training.
 
     Attributes:
+        members: networks that learn apart, from the same messages.
         count: messages made up.
         epochs: passes over them.
         batch: messages a step.
@@ -49,8 +51,9 @@ class TrainConfig:
         seed: of every draw.
     """
 
-    count: int = 80_000
-    epochs: int = 5
+    members: int = 2
+    count: int = 200_000
+    epochs: int = 3
     batch: int = 64
     lr: float = 4e-3
     average: float = 0.999
@@ -65,14 +68,21 @@ def train(config: TrainConfig | None = None, *, progress: Progress = SILENT) -> 
         Cancelled: the progress asked to stop.
     """
     config = config or TrainConfig()
-    torch.manual_seed(config.seed)
     made = [(words(m.text), m) for m in messages("train", config.count, seed=config.seed)]
     vocabulary = _vocabulary(made)
     rows = [
         (encoded(tokens, vocabulary), token_labels(tokens, message)) for tokens, message in made
     ]
     rows = [row for row in rows if row[0]]
-    net = Net(len(vocabulary), NetConfig()).train()
+    seeds = range(config.seed, config.seed + config.members)
+    nets = [_trained(rows, len(vocabulary), replace(config, seed=s), progress) for s in seeds]
+    return Watchdog(Committee(nets).eval(), vocabulary)
+
+
+def _trained(rows: Sequence[Row], n_words: int, config: TrainConfig, progress: Progress) -> Net:
+    """Train one network."""
+    torch.manual_seed(config.seed)
+    net = Net(n_words, NetConfig()).train()
     steps = config.epochs * -(-len(rows) // config.batch)
     mean = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(config.average))
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=0.05)
@@ -92,7 +102,7 @@ def train(config: TrainConfig | None = None, *, progress: Progress = SILENT) -> 
         optimiser.step()
         schedule.step()
         mean.update_parameters(net)
-    return Watchdog(mean.module.eval(), vocabulary)
+    return cast(Net, mean.module)
 
 
 def _vocabulary(made: Sequence[tuple[Sequence[Word], Message]]) -> dict[str, int]:
@@ -114,7 +124,9 @@ def token_labels(tokens: Sequence[Word], message: Message) -> list[int]:
     return [next(label for end, label in ends if token.start < end) for token in tokens]
 
 
-def _batches(rows: Sequence[tuple[list, list[int]]], config: TrainConfig):
+def _batches(
+    rows: Sequence[Row], config: TrainConfig
+) -> Iterator[tuple[Int[Tensor, "batch pos 4"], Int[Tensor, "batch pos"]]]:
     """Yield batches for ever, each pass in a new order."""
     rng = random.Random(config.seed)
     while True:
@@ -124,7 +136,7 @@ def _batches(rows: Sequence[tuple[list, list[int]]], config: TrainConfig):
 
 
 def _padded(
-    rows: Sequence[tuple[list, list[int]]],
+    rows: Sequence[Row],
 ) -> tuple[Int[Tensor, "batch pos 4"], Int[Tensor, "batch pos"]]:
     longest = max(len(labels) for _, labels in rows)
     ids = torch.zeros(len(rows), longest, 4, dtype=torch.long)
