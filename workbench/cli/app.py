@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from workbench.cli import repair_trial  # noqa: F401 - adds its commands to those of repair
 from workbench.cli.attack import attack, compare
 from workbench.cli.change import edit, export, measure
 from workbench.cli.circuit import circuit
@@ -13,6 +12,7 @@ from workbench.cli.demo import demo
 from workbench.cli.locate import localize
 from workbench.cli.look import facts_app, models_app, runs_app
 from workbench.cli.repair import repair_app
+from workbench.cli.repair_trial import task, trial
 from workbench.cli.serve import serve
 from workbench.cli.watchdog import watchdog_app
 
@@ -36,6 +36,8 @@ app.command()(measure)
 app.command()(attack)
 app.command()(compare)
 app.command()(export)
+repair_app.command()(trial)
+repair_app.command()(task)
 app.add_typer(repair_app, name="repair")
 app.add_typer(watchdog_app, name="watchdog")
 app.add_typer(runs_app, name="runs")

@@ -18,10 +18,8 @@ from workbench.cli.console import (
     emit,
     progress_bar,
 )
-from workbench.cli.repair import repair_app
 
 
-@repair_app.command("trial")
 def trial(
     model: ModelName,
     out: Annotated[Path, typer.Option(help="The folder to write the table and the picture to.")],
@@ -53,7 +51,6 @@ def trial(
     emit(value, f"{columns(rows)}\n{lost}\nWrote {out}.", as_json)
 
 
-@repair_app.command("task")
 def task(
     model: ModelName,
     request: RequestName,
