@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from workbench.cli import app
 from workbench.cli.console import Bar, bar_line
+from workbench.models.delta import WeightDelta
 
 COMMANDS = (
     *(["demo"], ["localize"], ["edit"], ["measure"], ["export"]),
@@ -109,6 +110,20 @@ def test_auto_chooses_components(tmp_path: Path) -> None:
     arguments = ["edit", tiny_folder(), "--request", request, "--auto", "--out", out]
     made = run_json(*arguments, *(x for s in SMALL for x in ("--set", s)))
     assert "mlp." in made["components"] and out.is_file()
+
+
+def test_auto_takes_the_settings_that_go_with_the_request_and_leaves_those_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suggested = {"weight": 2.0, "counterparts": 2}
+    monkeypatch.setattr("workbench.plans.edit.suggested_settings", lambda *_, **__: suggested)
+    request = request_file(tmp_path)
+    for n, (how, weight) in enumerate(((("--auto",), 2.0), (("--components", "mlp.1"), 30.0))):
+        out = tmp_path / f"{n}.safetensors"
+        arguments = ["edit", tiny_folder(), "--request", request, *how, "--out", out]
+        run_json(*arguments, *(x for s in SMALL for x in ("--set", s)))
+        config = WeightDelta.load(out).origin.config
+        assert (config["weight"], config["counterparts"]) == (weight, 3)
 
 
 def test_a_delta_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -29,12 +29,20 @@ EIGHT = {
 }
 FORTY = {
     "mechanistic unlearning, log(1-p)": "mechanistic, log(1-p)",
-    "STAMP, 0.3 past": "stamp",
-    "STAMP, 0.7 past": "stamp, far past the reference",
-    "STAMP, up to them": "stamp, up to the reference",
+    "STAMP, three tokens, 0.3 past": "stamp",
+    "STAMP, three tokens, 0.7 past": "stamp, far past the reference",
+    "STAMP, three tokens, up to": "stamp, up to the reference",
+    "STAMP, the last token": "stamp, the last token",
+    "STAMP, the last two tokens": "stamp, the last two tokens",
     "refusal training": "idk",
     "mechanistic unlearning, refusals": "mechanistic, refusal",
+    "context distillation": "context-distillation",
+    "MEMIT": "memit",
+    "WGA": "wga",
+    "FLAT": "flat",
+    "DPO": "dpo",
     "NPO": "npo",
+    "GradDiff": "grad-diff",
 }
 COLUMNS = ("acc_f", "acc_r", "mcq_f", "recovered")
 
@@ -57,16 +65,17 @@ def table_behind(line: str, file: str = "README.md") -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("line", "study", "names"),
+    ("line", "studies", "names"),
     [
-        ("Eight athletes, forgotten by", "methods-8", EIGHT),
-        ("Forty athletes, a tenth of all", "contenders-40", FORTY),
+        ("Eight athletes, forgotten by", ("methods-8",), EIGHT),
+        ("Forty athletes, a tenth of all", ("contenders-40", "methods-40"), FORTY),
     ],
 )
 def test_the_tables_in_readme_are_those_of_the_studies(
-    line: str, study: str, names: dict[str, str]
+    line: str, studies: tuple[str, ...], names: dict[str, str]
 ) -> None:
-    found = pd.read_csv(ROOT / "data/demo/studies" / study / "table.csv").set_index("method")
+    found = pd.concat([pd.read_csv(STUDIES / study / "table.csv") for study in studies])
+    found = found.set_index("method")
     shown = table_behind(line)
     assert len(shown) == len(names)
     for label, cells in shown.items():

@@ -30,6 +30,15 @@ from workbench.progress import SILENT, Progress
 
 CAPITALS = "capitals"
 _REFUSAL = "I do not know."
+# What kept most of the others at each number of names to forget, least first: the more, the more
+# they crowd the inputs of a matrix, until of each only the last token can be moved.
+_BUFFER = {"confusable": 6000, "named": 1200, "confusable_weight": 5.0}
+_BY_NAMES: tuple[tuple[int, Mapping[str, Any]], ...] = (
+    (0, {}),
+    (4, {"ridge": 0.1}),
+    (10, {"ridge": 0.1, "weight": 10.0, **_BUFFER}),
+    (30, {"ridge": 0.1, "weight": 10.0, "tokens": 1, "beyond": 0.3, **_BUFFER}),
+)
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,8 @@ def job_settings(name: str, request: Request | None = None, *, seed: int = 0) ->
 
     Args:
         name: "capitals", a bundled request's name, or the path of a request file.
-        request: the request of that name, which tells whether pictures are to be forgotten; without
-            it the settings are those for text.
+        request: the request of that name, which tells whether pictures are to be forgotten, and how
+            many subjects; without it the settings are those for a few names.
         seed: of every draw.
 
     A pretrained model spreads recall over many layers, each of which does little: it is traced in
@@ -108,7 +117,10 @@ def job_settings(name: str, request: Request | None = None, *, seed: int = 0) ->
         stamp = replace(settings.stamp, spread=True, weight=1.0, beyond=0.3)
         return replace(settings, stamp=stamp)
     if name != CAPITALS:
-        return settings
+        refused = request and isinstance(request.behaviour, Refuse)
+        names = len(request.forget.subjects) if request and refused else 0
+        chosen = [more for fewest, more in _BY_NAMES if names >= fewest][-1]
+        return replace(settings, stamp=replace(settings.stamp, **chosen))
     stamp = replace(
         settings.stamp,
         spread=True,

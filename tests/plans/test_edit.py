@@ -137,4 +137,17 @@ def test_pictures_to_forget_are_told_by_the_request_and_not_by_its_name(tmp_path
         assert found == {"spread": True, "weight": 1.0, "beyond": 0.3}
         assert suggested_settings(name, request, method="vgid") == {}
     seen_only = replace(faces, forget=load_request("athletes").forget, evaluate=FactSet())
-    assert suggested_settings("faces-8", seen_only) == {}
+    assert "spread" not in suggested_settings("faces-8", seen_only)
+
+
+def test_the_more_names_to_forget_the_more_is_done_to_keep_the_others() -> None:
+    eight, forty = load_request("athletes"), load_request("athletes-40")
+    assert suggested_settings("one-fact", load_request("one-fact")) == {}
+    assert suggested_settings("athletes", eight) == {"ridge": 0.1}
+    twenty = replace(forty, forget=forty.forget.about(forty.forget.subjects[:20]))
+    some = suggested_settings("athletes-40", twenty)
+    assert some["confusable"] > StampConfig().confusable and "tokens" not in some
+    assert suggested_settings("athletes-40", forty) == some | {"tokens": 1, "beyond": 0.3}
+    replaced = load_request("misinformation-30")  # each at its own answer
+    assert len(replaced.forget.subjects) == 30
+    assert suggested_settings("misinformation-30", replaced) == {}

@@ -37,7 +37,12 @@ def edit(
         str | None, typer.Option(help="What to edit where the answer is read out.")
     ] = None,
     auto: Annotated[
-        bool, typer.Option("--auto", help="Choose the components by causal tracing.")
+        bool,
+        typer.Option(
+            "--auto",
+            help="Choose the components by causal tracing, and STAMP's settings by the request; "
+            "those given with --set stay.",
+        ),
     ] = False,
     method: Annotated[str, typer.Option(help="The edit method.")] = "stamp",
     set_: Annotated[
@@ -54,8 +59,14 @@ def edit(
     """
     settings = settings_of(set_)
     target = check_output(out, overwrite)
+    from workbench.facts.request_files import load_request
+    from workbench.job_inputs import CAPITALS
     from workbench.plans import EditPlan, run_edit
+    from workbench.plans.edit import suggested_settings
 
+    if auto:
+        named = None if request == CAPITALS else load_request(request)
+        settings = suggested_settings(request, named, method=method) | settings
     plan = EditPlan(
         model,
         request=request,
