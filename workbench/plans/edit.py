@@ -137,12 +137,11 @@ class EditPlan(Plan):
 def make_edit(
     plan: EditPlan, model: Model, request: Request, *, progress: Progress = SILENT
 ) -> Edit:
-    """Make an edit of a model at hand, and record nothing.
+    """Make an edit of a model at hand with the plan's settings as they stand, and record nothing.
 
     Raises:
         WorkbenchError: the plan does not fit, or the edit cannot be made; no model is changed.
     """
-    plan = plan.settled(request)
     config, per_site = plan.config(), plan.per_site()
     method = method_named(plan.method)
     taken = method.taken(plan.chosen(model, progress))
@@ -175,7 +174,7 @@ def run_edit(
         deltas = load_deltas(plan.deltas)  # a wrong path is told before the long work
         model = apply_deltas(load(plan.model, progress=progress), deltas)
     request = request or request_for(model, plan.request, seed=plan.seed, progress=progress)
-    plan = plan.settled(request)  # the record names every setting
+    plan = plan.settled(request)
     store = store or RunStore.default()
     with store.start("edit", plan.to_json(), name=request.name, seed=plan.seed) as run:
         made = make_edit(plan, model, request, progress=progress)
