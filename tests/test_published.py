@@ -35,6 +35,9 @@ FORTY = {
     "STAMP, three tokens, 0.7 past": "stamp, far past the reference",
     "STAMP, three tokens, up to": "stamp, up to the reference",
     "STAMP, the last token": "stamp, the last token",
+    "STAMP, the last token, all attentions and MLPs, ridge 1": "stamp, ridge 1 at everything",
+    "STAMP, the last token, all attentions and MLPs, ridge 0.3": "stamp, ridge 0.3 at everything",
+    "STAMP, the last token, attentions and MLPs 0-3": "stamp, ridge 1 at attn.0-3, mlp.0-3",
     "STAMP, the last two tokens": "stamp, the last two tokens",
     "refusal training": "idk",
     "mechanistic unlearning, refusals": "mechanistic, refusal",
@@ -70,7 +73,7 @@ def table_behind(line: str, file: str = "README.md") -> dict[str, list[str]]:
     ("line", "studies", "names"),
     [
         ("Eight athletes, forgotten by", ("contenders-8", "methods-8"), EIGHT),
-        ("Forty athletes, a tenth of all", ("contenders-40", "methods-40"), FORTY),
+        ("Forty athletes, a tenth of all", ("contenders-40", "methods-40", "sublayers-40"), FORTY),
     ],
 )
 def test_the_tables_in_readme_are_those_of_the_studies(
