@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,9 @@ def test_markdown_has_a_line_a_method_and_place(result: StudyResult) -> None:
     assert [row[:3] for row in body] == [row[:3] for row in rows(result)]
     assert text.startswith("# by hand\n") and "seeds 0, 1, 2" in text
     assert "Every method tried 1 setting and may lose 2%" in text
+    assert "Localizers" not in text
+    some = replace(result, study=result.study.model_copy(update={"traced": 7}))
+    assert "Localizers looked at 7 facts at most." in markdown(some)
 
 
 def test_hostile_names_stay_within_their_cells(hostile: StudyResult) -> None:

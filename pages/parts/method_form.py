@@ -17,7 +17,10 @@ _LABELS = {"rank": "rank (0: full)"}
 
 
 def settings_form(method: str) -> dict[str, Any]:
-    """Draw one widget a setting of the method; return those that differ from its defaults."""
+    """Draw one widget a setting of the method; return those that differ from its defaults.
+
+    Those that the request suggests are returned even where someone went back to the default.
+    """
     config = METHODS[method].config
     default, helps = config(), settings_help(method)
     suggested = suggested_settings(workspace().request, request(), method=method)
@@ -35,7 +38,7 @@ def settings_form(method: str) -> dict[str, Any]:
         for i, name in enumerate(rest):
             with columns[i % 4]:
                 values[name] = _setting(method, name, hints[name], default, suggested, helps)
-    out = {n: v for n, v in values.items() if v != getattr(default, n)}
+    out = {n: v for n, v in values.items() if n in suggested or v != getattr(default, n)}
     sites = {k: v for k, v in suggested.items() if "." in k}
     if sites:
         words = ", ".join(f"{k} = {v}" for k, v in sites.items())

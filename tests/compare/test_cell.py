@@ -207,6 +207,21 @@ def test_the_edit_is_the_one_that_was_taken(
     assert found["cost"] == found["candidates"][index]["cost"]
 
 
+@pytest.mark.parametrize("most", [None, 1])
+def test_localizers_look_at_as_many_facts_as_the_study_says(
+    most: int | None, tmp_path: Path, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    def noted(*_: object, **settings: object) -> ComponentSet:
+        seen.append(settings["most"])
+        return ComponentSet.parse("mlp.0")
+
+    monkeypatch.setattr(cell, "place", noted)
+    run_cell(small_study(tmp_path, traced=most), EDIT, store)
+    assert seen == [most]
+
+
 def keys(study: Study) -> dict[str, str]:
     bench = Bench(study)
     return {str(n): edit_key(study, n, bench) for n in cells_of(study)}
@@ -244,6 +259,7 @@ def test_what_matters_makes_another_key(tmp_path: Path) -> None:
         {"budget": "mlp.0-1"},
         {"allowed_drop": 0.5},
         {"seeds": [1]},
+        {"traced": 1},
     ]
     for more in edits:
         other = keys(small_study(tmp_path, **more))

@@ -98,6 +98,27 @@ def test_a_place_is_localized_once_with_each_seed_that_matters(
     ]
 
 
+def test_a_localizer_looks_at_so_many_facts_drawn_with_the_seed(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = causal_tracing(model, FACTS)
+    seen: dict[tuple[int | None, int], frozenset[str]] = {}
+
+    def noted(_: str, __: Model, facts: FactSet, **settings: object) -> Localization:
+        seen[most, seed] = frozenset(f.prompt for f in facts)
+        return found
+
+    monkeypatch.setattr(places, "localize", noted)
+    monkeypatch.setattr(places, "_KEPT", {})
+    for most in (None, 9, 2):
+        for seed in range(6):
+            place("causal_tracing", model, FACTS, 1000, most=most, seed=seed)
+    everything = frozenset(f.prompt for f in FACTS)
+    for (most, _), prompts in seen.items():
+        assert prompts <= everything and len(prompts) == min(len(FACTS), most or 99)
+    assert len({seen[2, seed] for seed in range(6)}) > 1
+
+
 def test_controls_and_written_components_are_as_they_are(model: Model) -> None:
     def chosen(name: str) -> ComponentSet:
         return place(name, model, FACTS, 1)

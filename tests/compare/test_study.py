@@ -115,6 +115,7 @@ def test_without_a_search_the_settings_alone_are_tried() -> None:
         (study(seeds=[]), "seeds must be a list of at least one"),
         (study(seeds=[1, 2, 1]), "has a seed twice"),
         (study(limit=0), "limit is wrong: .* greater than or equal to 1, not 0"),
+        (study(traced=0), "traced is wrong: .* greater than or equal to 1, not 0"),
         (study(allowed_drop=1.5), "allowed_drop lies between 0 and 1"),
         (study(method={"method": "stamp"}), "method must be a list"),
         (study(method=[]), "method must be a list of at least one"),

@@ -214,6 +214,14 @@ def test_an_edit_changes_the_answers_and_only_there(edited_app):
     assert "byte-equal" in texts(settle(at))
 
 
+def test_a_setting_taken_back_to_its_default_is_not_filled_in_again():
+    at = go(open_app(model="demo", facts="athletes-40"), "edit_test")
+    assert "--auto" in texts(at) and "--set weight=10.0" in texts(at)
+    at.number_input(key="stamp weight athletes-40").set_value(30.0).run()
+    settle(at)
+    assert "--set weight=30.0" in texts(at) and "--set tokens=1" in texts(at)
+
+
 def test_strength_switch_and_undo(edited_app):
     at = edited_app
     run = at_hand(at).edits[0].run

@@ -59,14 +59,8 @@ def edit(
     """
     settings = settings_of(set_)
     target = check_output(out, overwrite)
-    from workbench.facts.request_files import load_request
-    from workbench.job_inputs import CAPITALS
     from workbench.plans import EditPlan, run_edit
-    from workbench.plans.edit import suggested_settings
 
-    if auto:
-        named = None if request == CAPITALS else load_request(request)
-        settings = suggested_settings(request, named, method=method) | settings
     plan = EditPlan(
         model,
         request=request,

@@ -76,7 +76,8 @@ def edit_key(study: Study, name: CellName, bench: Bench) -> str:
         return _digest(*measured, bench.model(name.label).fingerprint)
     entry = entry_of(study, name).model_dump(exclude={"name", "places"})
     drawn = (name.place, name.seed, bench.parameters, study.allowed_drop)
-    return _digest(*measured, entry, *drawn)
+    traced = () if study.traced is None else (study.traced,)
+    return _digest(*measured, entry, *drawn, *traced)
 
 
 def attack_key(study: Study, edited: str, attack: int, bench: Bench) -> str:
@@ -112,6 +113,7 @@ def run_cell(
     chosen = place(
         *(name.place, bench.base, facts, bench.parameters),
         others=bench.request.retain,
+        most=study.traced,
         seed=name.seed,
         progress=progress,
     )

@@ -10,6 +10,7 @@ It is a TOML file that is checked before anything runs:
     budget = "mlp.0-3"              # parameters of every place; or a number, or a share below 1
     allowed_drop = 0.02             # of retained accuracy while settings are searched for
     limit = 40                      # retained facts measured
+    traced = 40                     # facts that localizers look at; without it, all to forget
 
     [[method]]
     method = "stamp"
@@ -97,6 +98,7 @@ class Study(Checked):
         budget: parameters of a place: a number, a share of all, or components that have as many.
         allowed_drop: most loss of retained accuracy while settings are searched for.
         limit: most retained facts that are measured.
+        traced: most facts to forget that a localizer looks at, drawn with the seed; None = all.
         method: the methods.
         attack: the attacks.
     """
@@ -110,6 +112,7 @@ class Study(Checked):
     budget: int | float | str
     allowed_drop: float = 0.02
     limit: int | None = Field(40, ge=1)
+    traced: int | None = Field(None, ge=1)
     method: tuple[MethodEntry, ...] = Field(min_length=1)
     attack: tuple[AttackEntry, ...] = ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from workbench.edit.buffer import Site
@@ -32,7 +32,8 @@ class EditPlan(Plan):
         components: what to edit, such as "mlp.1-3".
         subject: what to edit at the subject's tokens.
         answer: what to edit where the answer is read out.
-        auto: choose the components by causal tracing.
+        auto: choose the components by causal tracing, and what `settings` leaves out by the
+            request, as the main job does.
         method: name of the edit method.
         settings: settings of the method that differ from its defaults; one that holds at one site
             only is written "answer.weight".
@@ -113,6 +114,13 @@ class EditPlan(Plan):
         self.config()
         self.per_site()
 
+    def settled(self, request: Request) -> EditPlan:
+        """Return the plan with the settings in it that the request decides."""
+        if not self.auto:
+            return self
+        suggested = suggested_settings(self.request, request, method=self.method)
+        return replace(self, settings={**suggested, **self.settings})
+
     def chosen(self, model: Model, progress: Progress = SILENT) -> ComponentSet | Sites:
         """Return the components to edit, by site where sites are given or found."""
         if self.components:
@@ -129,7 +137,7 @@ class EditPlan(Plan):
 def make_edit(
     plan: EditPlan, model: Model, request: Request, *, progress: Progress = SILENT
 ) -> Edit:
-    """Make an edit of a model at hand, and record nothing.
+    """Make an edit of a model at hand with the plan's settings as they stand, and record nothing.
 
     Raises:
         WorkbenchError: the plan does not fit, or the edit cannot be made; no model is changed.
@@ -166,6 +174,7 @@ def run_edit(
         deltas = load_deltas(plan.deltas)  # a wrong path is told before the long work
         model = apply_deltas(load(plan.model, progress=progress), deltas)
     request = request or request_for(model, plan.request, seed=plan.seed, progress=progress)
+    plan = plan.settled(request)
     store = store or RunStore.default()
     with store.start("edit", plan.to_json(), name=request.name, seed=plan.seed) as run:
         made = make_edit(plan, model, request, progress=progress)
