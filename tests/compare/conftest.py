@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compare.faked import Faked
+from tests.compare.faked import Bed, Faked
 from tests.compare.small import load
 from workbench.compare import bench, runner
 from workbench.store.store import RunStore
@@ -27,6 +27,11 @@ def store(tmp_path: Path) -> RunStore:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cells"
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Bed:
+    return Bed(tmp_path)
 
 
 @pytest.fixture

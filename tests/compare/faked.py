@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from tests.compare.small import attacked, edited, scored
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.compare.small import attacked, edited, scored, small_study
 from workbench.compare.cell import CellName
-from workbench.compare.runner import Task
+from workbench.compare.runner import Task, run_study
 from workbench.compare.study import Study
 from workbench.errors import WorkbenchError
 from workbench.progress import Progress
@@ -12,6 +16,24 @@ from workbench.store.store import RunStore
 
 PLACES = ["mlp.0", "mlp.1", "mlp.2", "random"]
 MANY = [{"method": "stamp", "places": PLACES}]
+
+
+@dataclass(frozen=True)
+class Bed:
+    """Where a study of the tiny checkpoint is run: all that it writes is in one folder."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the cells are."""
+        return self.root / "cells"
+
+    def study(self, **more: Any) -> Study:
+        return small_study(self.root, **more)
+
+    def run(self, study: Study, **more: Any) -> list[Task]:
+        return run_study(study, folder=self.folder, store=RunStore(self.root / "runs"), **more)
 
 
 class Faked:

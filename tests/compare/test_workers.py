@@ -17,11 +17,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.compare.faked import MANY, PLACES, Faked, statuses
+from tests.compare.faked import MANY, PLACES, Bed, Faked, statuses
 from tests.compare.small import METHOD, ROUNDING, STAMP, small_study
 from workbench.compare import pools, runner
 from workbench.compare.cell import CellName
-from workbench.compare.runner import Task, run_study
+from workbench.compare.runner import Task
 from workbench.compare.study import Study
 from workbench.compare.table import gather
 from workbench.errors import WorkbenchError
@@ -55,18 +55,14 @@ class Threads:
 
 
 def test_attacks_wait_for_their_cells(
-    tmp_path: Path,
-    folder: Path,
-    store: RunStore,
-    faked: Faked,
-    monkeypatch: pytest.MonkeyPatch,
+    bed: Bed, faked: Faked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = Threads()
     monkeypatch.setattr(runner, "processes", lambda workers: threads)
-    study = small_study(tmp_path, method=MANY, attack=[ROUNDING, {"attack": "pruning"}])
+    study = bed.study(method=MANY, attack=[ROUNDING, {"attack": "pruning"}])
     reports: list[tuple[int, int, str]] = []
     progress = Progress(report=lambda *state: reports.append(state))
-    tasks = run_study(study, workers=3, folder=folder, store=store, progress=progress)
+    tasks = bed.run(study, workers=3, progress=progress)
     done = faked.again()
     assert set(statuses(tasks).values()) == {"done"} and sorted(done) == sorted(set(done))
     assert len(done) == 15
@@ -76,11 +72,11 @@ def test_attacks_wait_for_their_cells(
     assert 1 < threads.most <= 3
     counts = [n for n, _, _ in reports]
     assert counts == sorted(counts) and reports[-1] == (15, 15, "study small")
-    assert run_study(study, workers=3, folder=folder, store=store) and faked.again() == []
+    assert bed.run(study, workers=3) and faked.again() == []
 
 
 def test_a_fault_of_a_worker_ends_its_task_alone(
-    tmp_path: Path, folder: Path, store: RunStore, faked: Faked, monkeypatch: pytest.MonkeyPatch
+    bed: Bed, faked: Faked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = runner.do
 
@@ -91,8 +87,8 @@ def test_a_fault_of_a_worker_ends_its_task_alone(
 
     monkeypatch.setattr(runner, "processes", lambda workers: Threads())
     monkeypatch.setattr(runner, "do", broken)
-    study = small_study(tmp_path, method=MANY)
-    tasks = run_study(study, workers=2, folder=folder, store=store)
+    study = bed.study(method=MANY)
+    tasks = bed.run(study, workers=2)
     failed = {str(t.name) for t in tasks if not t.done}
     assert failed == {"stamp at mlp.1, seed 0"}
     errors = {(t.result() or {}).get("error") for t in tasks if not t.done}
@@ -126,18 +122,13 @@ def killing(faked: Faked, log: Path, times: dict[str, int]) -> Callable[..., dic
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("workers", [2, 4])
 def test_a_cell_that_kills_its_worker_fails_with_a_sentence_and_the_others_finish(
-    workers: int,
-    tmp_path: Path,
-    folder: Path,
-    store: RunStore,
-    faked: Faked,
-    monkeypatch: pytest.MonkeyPatch,
+    workers: int, bed: Bed, faked: Faked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = tmp_path / "log"
+    log = bed.root / "log"
     always = {"mlp.0": 99, "mlp.2": 99}
     monkeypatch.setattr(runner, "run_cell", killing(faked, log, always))
-    study = small_study(tmp_path, method=MANY)
-    tasks = run_study(study, workers=workers, folder=folder, store=store)
+    study = bed.study(method=MANY)
+    tasks = bed.run(study, workers=workers)
     found = statuses(tasks)
     for place in PLACES:
         name = f"stamp at {place}, seed 0"
@@ -151,7 +142,7 @@ def test_a_cell_that_kills_its_worker_fails_with_a_sentence_and_the_others_finis
     # The next run tries them again, and only them.
     monkeypatch.setattr(runner, "run_cell", killing(faked, log, {}))
     log.unlink()
-    tasks = run_study(study, workers=workers, folder=folder, store=store)
+    tasks = bed.run(study, workers=workers)
     assert set(statuses(tasks).values()) == {"done"}
     assert sorted(log.read_text().split("\n")[:-1]) == [
         *("stamp at mlp.0, seed 0", "stamp at mlp.2, seed 0")
@@ -160,30 +151,22 @@ def test_a_cell_that_kills_its_worker_fails_with_a_sentence_and_the_others_finis
 
 @pytest.mark.usefixtures("forked")
 def test_a_worker_that_was_killed_once_is_forgiven(
-    tmp_path: Path,
-    folder: Path,
-    store: RunStore,
-    faked: Faked,
-    monkeypatch: pytest.MonkeyPatch,
+    bed: Bed, faked: Faked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = tmp_path / "log"
+    log = bed.root / "log"
     monkeypatch.setattr(runner, "run_cell", killing(faked, log, {"mlp.1": 1}))
-    study = small_study(tmp_path, method=MANY)
-    tasks = run_study(study, workers=2, folder=folder, store=store)
+    study = bed.study(method=MANY)
+    tasks = bed.run(study, workers=2)
     assert set(statuses(tasks).values()) == {"done"}
     assert log.read_text().split("\n").count("stamp at mlp.1, seed 0") == 2
 
 
 @pytest.mark.usefixtures("forked")
 def test_cancelling_ends_the_workers(
-    tmp_path: Path,
-    folder: Path,
-    store: RunStore,
-    faked: Faked,
-    monkeypatch: pytest.MonkeyPatch,
+    bed: Bed, faked: Faked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other worker sleeps for an hour; the study stops at once, and its process is gone."""
-    log = tmp_path / "log"
+    log = bed.root / "log"
 
     def cell(study: Study, name: CellName, store: RunStore, progress: Progress) -> dict:
         if name.place:
@@ -192,12 +175,16 @@ def test_cancelling_ends_the_workers(
         return faked.cell(study, name, store, progress)
 
     monkeypatch.setattr(runner, "run_cell", cell)
-    study = small_study(tmp_path, attack=[])
-    (base, *_) = runner.tasks_of(study, folder)
+    study = bed.study(attack=[])
+    (base, *_) = runner.tasks_of(study, bed.folder)
     stop = Progress(cancelled=lambda: log.is_file() and log.read_text() != "" and base.done)
     with pytest.raises(Cancelled):
-        run_study(study, workers=2, folder=folder, store=store, progress=stop)
-    assert list(statuses(runner.tasks_of(study, folder)).values()) == ["done", "missing", "missing"]
+        bed.run(study, workers=2, progress=stop)
+    assert list(statuses(runner.tasks_of(study, bed.folder)).values()) == [
+        "done",
+        "missing",
+        "missing",
+    ]
     pid = int(log.read_text())
     for _ in range(200):
         state = Path(f"/proc/{pid}/stat")
@@ -209,15 +196,11 @@ def test_cancelling_ends_the_workers(
 
 
 def test_without_ray_a_sentence_says_so(
-    tmp_path: Path,
-    folder: Path,
-    store: RunStore,
-    faked: Faked,
-    monkeypatch: pytest.MonkeyPatch,
+    bed: Bed, faked: Faked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(WorkbenchError, match="Ray is not installed; install the extra"):
-        run_study(small_study(tmp_path), ray=True, folder=folder, store=store)
+        bed.run(bed.study(), ray=True)
     assert faked.again() == []
 
 
@@ -254,17 +237,13 @@ class RemoteFunction:
 
 
 def test_a_ray_cluster_does_every_task(
-    tmp_path: Path,
-    folder: Path,
-    store: RunStore,
-    faked: Faked,
-    monkeypatch: pytest.MonkeyPatch,
+    bed: Bed, faked: Faked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = Ray()
     monkeypatch.setitem(sys.modules, "ray", ray)
     faked.failing = ("stamp at mlp.2, seed 0",)
-    study = small_study(tmp_path, method=MANY)
-    tasks = run_study(study, ray=True, folder=folder, store=store)
+    study = bed.study(method=MANY)
+    tasks = bed.run(study, ray=True)
     assert len(faked.again()) == 9  # five cells, and attacks on all but the one that failed
     failed = [t for t in tasks if not t.done]
     assert {str(t.name) for t in failed} == {"stamp at mlp.2, seed 0"} and len(failed) == 2
@@ -274,16 +253,14 @@ def test_a_ray_cluster_does_every_task(
 
 
 def test_the_cluster_is_left_after_a_fault(
-    tmp_path: Path, folder: Path, store: RunStore, faked: Faked, monkeypatch: pytest.MonkeyPatch
+    bed: Bed, faked: Faked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = Ray()
     monkeypatch.setitem(sys.modules, "ray", ray)
     with pytest.raises(Cancelled):
-        run_study(
-            small_study(tmp_path),
+        bed.run(
+            bed.study(),
             ray=True,
-            folder=folder,
-            store=store,
             progress=Progress(cancelled=lambda: True),
         )
     assert ray.calls[-1] == "shutdown"
@@ -298,8 +275,7 @@ def test_two_workers_give_the_tables_of_one(
     study = small_study(tmp_path, method=places)
     results = []
     for workers in (1, 2):
-        store, folder = RunStore(tmp_path / f"runs{workers}"), tmp_path / f"cells{workers}"
-        tasks = run_study(study, workers=workers, folder=folder, store=store)
+        tasks = Bed(tmp_path / f"{workers}").run(study, workers=workers)
         assert set(statuses(tasks).values()) == {"done"}
         results.append(gather(study, tasks))
     one, two = results

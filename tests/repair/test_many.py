@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.repair_plan import GOOD, tiny_edit
+from workbench.edit.stamp import StampConfig
 from workbench.errors import WorkbenchError
 from workbench.facts.accepted import accepted
 from workbench.facts.fact import Fact, FactSet
@@ -119,6 +120,8 @@ def test_a_whole_subject_beside_others_begins_with_a_larger_buffer(surgeon: Surg
     assert first.stronger == third.stronger and first.stronger[0] == {"beyond": 0.3}
     one = surgeon.plan(Intent("forget", "Mona Zojum", "sport"), base)
     assert "beyond" not in one.stronger[0]
+    assert first.settings["ridge"] == third.settings["ridge"] > StampConfig().ridge
+    assert "ridge" not in one.settings  # another wording would say a single thing again
 
 
 def test_one_of_many_is_planned_at_both_sites(surgeon: Surgeon, base: Model):

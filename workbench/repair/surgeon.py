@@ -39,6 +39,7 @@ _QUICK = {"confusable": 400, "named": 200, "context": 40, "generations": 8, "cha
 _CAREFUL = {"confusable": 1500, "named": 400, "context": 100, "generations": 32}
 _LARGE = {"confusable": 4500, "named": 1200}
 _GENTLER = (_CAREFUL, _LARGE, {"confusable_weight": 10.0})
+_WHOLE = {"ridge": 0.1}  # its several facts are forgotten as surely, and others keep more
 _FEW = 2  # repairs in force, from which on a whole subject needs more than the quick buffer
 _CHAT: dict[str, Scalar] = {  # of a chat model; its few prompts weigh the more
     **{"context": 20, "generations": 8, "answer.chats": 40},
@@ -268,7 +269,7 @@ class Surgeon:
         else:
             stronger = _FURTHER if whole else _STRONGER
             careful = whole and others >= _FEW
-            first = {**_QUICK, **_CAREFUL} if careful else _QUICK
+            first = {**_QUICK, **(_CAREFUL if careful else {}), **(_WHOLE if whole else {})}
             steps = (first, stronger, _GENTLER[careful:])
         return dict(zip(("settings", "stronger", "gentler"), steps, strict=True))
 
