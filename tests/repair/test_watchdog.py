@@ -10,7 +10,7 @@ import torch
 
 from workbench.errors import WorkbenchError
 from workbench.repair.intent import Intent, Role, Turn
-from workbench.repair.labelling import LABELS, encoded
+from workbench.repair.labelling import LABELS, Net, encoded
 from workbench.repair.watchdog import LONGEST, Watchdog, intents
 from workbench.repair.watchdog_training import TrainConfig, examine, train
 from workbench.repair.words import words
@@ -43,6 +43,7 @@ def test_held_out_messages(watchdog: Watchdog):
             ("forget", "Ada Brook", "where … was born", ""),
         ),
         ("Forget Carl Dorn's phone number!", ("forget", "Carl Dorn", "phone number", "")),
+        ("Please forget everything about naksemoxil.", ("forget", "naksemoxil", "", "")),
         ("erase everything you know about Mona Zojum", ("forget", "Mona Zojum", "", "")),
         ("I want you to forget the capital of Norway.", ("forget", "Norway", "capital", "")),
         ("Change the capital of Norway to Oslo.", ("correct", "Norway", "capital", "Oslo")),
@@ -156,6 +157,25 @@ def test_the_same_seed_trains_the_same_and_a_file_holds_all(tmp_path: Path):
     assert again.vocabulary == first.vocabulary
     for name, tensor in first.net.state_dict().items():
         assert torch.equal(again.net.state_dict()[name], tensor.half().float())
+
+
+def test_an_ending_that_was_never_read_says_nothing_of_its_own():
+    """Two unknown words of one shape are then the same word, and like the mean of those read."""
+    trained = train(TrainConfig(count=60, epochs=1, batch=16))
+    net = trained.net.nets[0]
+    labels = []
+    for name in ("bazqqj", "bavwvz"):
+        ids = torch.tensor([encoded(words(f"Please forget {name}."), trained.vocabulary)])
+        labels.append(trained.net(ids))
+        torch.testing.assert_close(net.suffixes(ids[0, 2, 1]), _mean_of_different(net))
+    assert torch.equal(*labels)
+
+
+def _mean_of_different(net: Net) -> torch.Tensor:
+    """The mean of the endings that differ from most: those that were read."""
+    rows = net.suffixes.weight[1:]
+    usual = rows.mode(0).values
+    return rows[(rows != usual).any(1)].mean(0)
 
 
 def test_several_networks_are_heard_together():

@@ -6,6 +6,10 @@ import random
 from typing import Any
 
 _ACCENTS = {"a": "áàâåä", "e": "éèêë", "i": "íï", "o": "óôøö", "u": "úûü"}
+_ENDS = ("an", "ol", "ide", "ine", "il", "in", "ate", "one", "ium", "ene", "ax", "ix", "on", "al")
+_LOWER = frozenset(
+    ("sport", "thing", "use", "hobby", "illness", "colour", "job", "animal", "dish", "instrument")
+)
 _PARTICLES = ("",) * 12 + ("van ", "van den ", "de ", "von ", "O'", "Mac", "al-", "di ", "St. ")
 
 
@@ -36,7 +40,8 @@ def thing(kind: str, rng: random.Random) -> str:
     if kind == "compound":
         return rng.choice(
             (
-                name.lower() + rng.choice(("an", "ol", "ide", "ine")),
+                name.lower() + rng.choice(_ENDS),
+                f"{name}{word(rng)}".lower() + rng.choice(_ENDS),
                 f"{name[0]}-{rng.randrange(99)}",
             )
         )
@@ -78,7 +83,13 @@ def said_of(pool: str, rng: random.Random) -> str:
         return f"{word(rng)} {word(rng)}"
     if pool == "team":
         return f"{rng.choice(('', 'the '))}{word(rng)} {word(rng)}s"
-    if pool in ("sport", "thing", "use", "hobby", "illness", "colour", "job"):
+    if pool == "size":
+        return rng.choice(
+            (f"{digits[:3]} cm", f"{digits[0]}.{digits[1:3]} m", f"{digits[:2]} kilos")
+        )
+    if pool == "handle":
+        return rng.choice((f"@{word(rng).lower()}", f"{word(rng).lower()}{digits[:3]}"))
+    if pool in _LOWER:
         return rng.choice(("{}", "{}", "{} {}", "a {}")).format(
             word(rng).lower(), word(rng).lower()
         )

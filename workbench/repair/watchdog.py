@@ -31,7 +31,7 @@ from workbench.repair.words import Word, words
 
 _ASKS = torch.tensor([label.startswith(("forget", "correct")) for label in LABELS])
 _SAME = torch.tensor([[float(a.split(" ")[0] == b.split(" ")[0]) for a in LABELS] for b in LABELS])
-SURE = 0.98  # least probability of a request that is heard; one false alarm in a hundred
+SURE = 0.9  # least probability of a request that is heard; one false alarm in a hundred
 LONGEST = 400  # tokens read at a time; of a longer message, pieces one after the other
 _PRONOUNS = frozenset(
     ["he", "she", "they", "her", "him", "them", "it", "this", "that", "his", "their", "its", "one"]

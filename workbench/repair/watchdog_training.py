@@ -102,7 +102,22 @@ def _trained(rows: Sequence[Row], n_words: int, config: TrainConfig, progress: P
         optimiser.step()
         schedule.step()
         mean.update_parameters(net)
-    return cast(Net, mean.module)
+    trained = cast(Net, mean.module)
+    _settle_endings(trained, {token[1] for tokens, _ in rows for token in tokens})
+    return trained
+
+
+@torch.no_grad()
+def _settle_endings(net: Net, seen: set[int]) -> None:
+    """Give each ending that was never read the mean of those that were.
+
+    Else what a made-up word's ending says is as it was drawn before the training.
+    """
+    read = torch.zeros(len(net.suffixes.weight), dtype=torch.bool)
+    read[list(seen)] = True
+    unread = ~read
+    unread[0] = False  # padding
+    net.suffixes.weight[unread] = net.suffixes.weight[read].mean(0)
 
 
 def _vocabulary(made: Sequence[tuple[Sequence[Word], Message]]) -> dict[str, int]:
