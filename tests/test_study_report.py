@@ -189,6 +189,9 @@ def test_markdown_has_a_line_a_method_and_place(result: StudyResult) -> None:
     assert "Localizers" not in text
     some = replace(result, study=result.study.model_copy(update={"traced": 7}))
     assert "Localizers looked at 7 facts at most." in markdown(some)
+    for limit in (200, None):
+        some = replace(result, study=result.study.model_copy(update={"limit": limit}))
+        assert ("At most 200 kept facts are measured" in markdown(some)) == bool(limit)
 
 
 def test_hostile_names_stay_within_their_cells(hostile: StudyResult) -> None:

@@ -185,12 +185,18 @@ def _words(result: StudyResult) -> str:
     study = result.study
     tried = len(study.method[0].candidates)
     looked = f" Localizers looked at {study.traced} facts at most." if study.traced else ""
+    asked = (
+        f"At most {study.limit} kept facts are measured, the same for every edit and seed: the "
+        "intervals leave out how they were drawn. "
+        if study.limit
+        else ""
+    )
     return (
         f"Model {study.model}, request {study.request}, seeds "
         f"{', '.join(map(str, study.seeds))}. Every method tried "
         f"{tried} setting{'s' * (tried > 1)} and may lose {study.allowed_drop:.0%} of the "
-        "retained facts while they are chosen. Means, and 95 % intervals over seeds. Brought back: "
-        f"share of what was removed that the worst attack recovers.{looked}"
+        f"retained facts while they are chosen. Means, and 95 % intervals over seeds. {asked}"
+        f"Brought back: share of what was removed that the worst attack recovers.{looked}"
     )
 
 

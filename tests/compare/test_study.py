@@ -60,7 +60,7 @@ def test_a_good_study_is_read(tmp_path: Path) -> None:
     assert (found.seeds, found.budget, found.limit, found.oracle) == (
         (0, 1, 2),
         0.25,
-        40,
+        200,
         "demo-oracle",
     )
     ours, ga = found.method
