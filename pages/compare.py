@@ -78,12 +78,14 @@ def _study() -> tuple[Study, Path] | None:
 
 def _shown(result: StudyResult) -> None:
     show.chart(pareto(result.table), "forgotten against kept", result.table)
-    st.caption("Methods and places; means with 95 % intervals over seeds.")
+    asked = f", of {result.study.limit} kept facts at most" if result.study.limit else ""
+    st.caption(f"Methods and places; means with 95 % intervals over seeds{asked}.")
     names = headers(result)
     st.dataframe(
         [dict(zip(names, row, strict=True)) for row in rows(result)],
         hide_index=True,
         width="stretch",
+        column_config=dict.fromkeys(names[:2], st.column_config.Column(width="medium")),
     )
     st.download_button(
         "Report (HTML)",

@@ -91,7 +91,7 @@ chats = 0
 def test_a_published_study_is_shown_before_it_was_run_here():
     at = go(open_app(), "compare")
     at.selectbox(key="study").set_value("methods-8").run()
-    assert "as they were published" in texts(at)
+    assert "as they were published" in texts(at) and "of 80 kept facts at most" in texts(at)
     published = read_results(data_dir() / "demo" / "studies" / "methods-8")
     cells = at.dataframe[-1].value
     assert len(cells) == len(published.cells) > 50
