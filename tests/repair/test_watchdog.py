@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 
 from workbench.errors import WorkbenchError
 from workbench.repair.intent import Intent, Role, Turn
-from workbench.repair.labelling import LABELS, Net, encoded
+from workbench.repair.labelling import LABELS, Committee, Net, encoded
 from workbench.repair.watchdog import LONGEST, Watchdog, intents
 from workbench.repair.watchdog_training import TrainConfig, examine, train
 from workbench.repair.words import words
@@ -145,6 +146,20 @@ def test_spans_are_put_together_by_hand():
 )
 def test_what_is_asked_about_without_the_words_around_it(about: str, expected: str):
     assert Intent("forget", "Ada", about).what == expected
+
+
+def test_what_several_labels_say_together_is_no_more_than_certain():
+    """Shares of a whole, added up in single precision, may come to a hair above 1."""
+
+    class Fixed(torch.nn.Module):
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            logits = torch.full((*ids.shape[:2], len(LABELS)), -40.0)
+            logits[..., 3:6] = torch.tensor([1.46, 0.94, 0.77])
+            return logits
+
+    fixed = replace(Watchdog.load(), net=cast(Committee, Fixed()))
+    (found,) = fixed.mentions("Ada")
+    assert found.confidence == 1
 
 
 def test_the_same_seed_trains_the_same_and_a_file_holds_all(tmp_path: Path):

@@ -132,6 +132,7 @@ class Watchdog:
         probabilities = logits.softmax(-1)
         label = probabilities.argmax(-1)
         asked = (probabilities @ _SAME)[torch.arange(len(tokens)), label]
+        asked = asked.clamp(max=1)  # a sum of shares may be a hair above
         return [(LABELS[i], p) for i, p in zip(label.tolist(), asked.tolist(), strict=True)]
 
 
