@@ -58,6 +58,21 @@ def test_labels_of_tokens_by_hand():
     assert (asked.subject, asked.about) == ("Ada Brook", f"where{GAP}lives")
 
 
+def test_neighbours_of_one_label_are_read_as_one():
+    """As a reader of tokens sees them: "Ada's age is", not "Ada's age … is"."""
+    about = lambda text: Piece(text, "about", "correct", 1)  # noqa: E731
+    ada = Piece("Ada", "subject", "correct", 1)
+    value = Piece("9", "replacement", "correct", 1)
+    space = Piece(" ", "", "correct", 1)
+    (asked,) = Message((ada, about("'s age"), space, about("is"), space, value), "").asked
+    assert (asked.subject, asked.about, asked.replacement) == ("Ada", "'s age is", "9")
+    (asked,) = Message((about("the age of "), ada, space, about("is"), space, value), "").asked
+    assert asked.about == f"the age of{GAP}is"
+    other = Piece("age", "about", "correct", 2)
+    first, second = Message((ada, about("'s job"), space, other), "").asked
+    assert (first.about, second.about) == ("'s job", "age")
+
+
 def test_no_test_frame_form_or_subject_is_trained_on_and_no_word_of_them_is_new():
     train, test = Phrasings.of("train"), Phrasings.of("test")
     flat = lambda entries: {variant for entry in entries for variant in entry}  # noqa: E731

@@ -33,6 +33,9 @@ def test_what_belongs_together_is_one_token():
         *("H&M", "'s", "mail", "is", "info@post-box.co.uk", ",", "not", "a", "@", "b", ";"),
         *("it", "has", "$45,000", "or", "€5", "since", "12.11.1985", "."),
     ]
+    assert [w.text for w in words("@ada_b, the_real_max, _x_, a__b")] == [
+        *("@ada_b", ",", "the_real_max", ",", "_", "x", "_", ",", "a", "_", "_", "b"),
+    ]
 
 
 @pytest.mark.parametrize("text", ["a." * 5_000, "1," * 5_000, "a-" * 5_000, "$" * 10_000])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Label = Literal["", "subject", "about", "replacement"]
@@ -69,10 +70,25 @@ class Message:
         return tuple(self._asked(group) for group in groups)
 
     def _asked(self, group: int) -> Asked:
-        own = [p for p in self.pieces if p.group == group and p.label]
+        own = [p for p in _runs(self.pieces) if p.group == group and p.label]
         said: dict[str, dict[str, str]] = {"subject": {}, "about": {}, "replacement": {}}
         for piece in own:  # what is said twice counts once, however it is written
             text = " ".join(piece.text.split())
             said[piece.label].setdefault(text.lower(), text)
         subject, about, replacement = (GAP.join(parts.values()) for parts in said.values())
         return Asked(own[0].request, subject, about, replacement)
+
+
+def _runs(pieces: Sequence[Piece]) -> list[Piece]:
+    """Join neighbours that say the same thing of the same request, with only a space between."""
+    out: list[Piece] = []
+    for piece in pieces:
+        kind = (piece.label, piece.request, piece.group)
+        gap = bool(out) and not out[-1].label and out[-1].text.isspace()
+        last = out[-1 - gap] if len(out) > gap else None
+        if piece.label and last and (last.label, last.request, last.group) == kind:
+            between = out[-1].text if gap else ""
+            out[-1 - gap :] = [replace(piece, text=last.text + between + piece.text)]
+        else:
+            out.append(piece)
+    return out

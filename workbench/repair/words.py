@@ -19,6 +19,7 @@ _TOKEN = re.compile(
     r"['\u2019]s\b"
     r"|\w[\w.+-]{0,63}@[\w-]+(?:\.[\w-]+)+"  # an e-mail address
     r"|[$\u20ac\u00a3]?\d+(?:[.,:]\d+)+|[$\u20ac\u00a3]\d+"  # an amount, a date, a time
+    r"|(?<!\w)@\w+|[^\W_]+(?:_[^\W_]+)+"  # a name on the net
     r"|[^\W_]+(?:[-&][^\W_]+)*|[^\w\s]|_"
 )
 _QUOTED = re.compile(
