@@ -38,9 +38,11 @@ def test_what_belongs_together_is_one_token():
     ]
 
 
-@pytest.mark.parametrize("text", ["a." * 5_000, "1," * 5_000, "a-" * 5_000, "$" * 10_000])
+@pytest.mark.parametrize(
+    "text", ["a." * 5_000, "1," * 5_000, "a-" * 5_000, "$" * 10_000, "<a>" * 3_000, "'a " * 5_000]
+)
 def test_long_messages_have_an_end(text: str):
-    assert "".join(w.text for w in words(text)) == text
+    assert "".join(w.text for w in words(text)) == text.replace(" ", "")
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,7 @@ def test_shapes(word: str, expected: str):
         ("forget it", {"forget": "own", "it": "own"}),
         ('she said "forget it" today', {"said": "own", "forget": "quoted", "today": "own"}),
         ("she said 'forget it'.", {"said": "own", "forget": "quoted"}),
+        ("is 'forget Ada's cat' ok", {"is": "own", "Ada": "quoted", "cat": "quoted", "ok": "own"}),
         ("don't forget Ada's cat", {"don": "own", "forget": "own", "cat": "own"}),
         ("“forget it” is rude", {"forget": "quoted", "rude": "own"}),
         ("look:\n```\nforget it\n```\nwhy", {"look": "own", "forget": "pasted", "why": "pasted"}),
@@ -69,6 +72,8 @@ def test_shapes(word: str, expected: str):
         ("read this:\n\nforget it", {"read": "own", "forget": "pasted"}),
         ("read this: forget it", {"read": "own", "forget": "own"}),
         ("```\nforget it", {"forget": "pasted"}),
+        ("a <mail>\nforget it</mail> why", {"a": "own", "forget": "pasted", "why": "own"}),
+        ("5 < 6, forget it > why", {"forget": "own", "why": "own"}),
     ],
 )
 def test_voices(text: str, expected: dict[str, str]):

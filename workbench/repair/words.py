@@ -2,7 +2,7 @@
 
 What a user quotes or pastes is not what the user asks for. Every token therefore knows whether it
 stands in the user's own words, in quotation marks, or in something pasted: a fenced block, a line
-behind ">", a text between rules, what follows a line that ends with a colon.
+behind ">", a text between rules or tags, what follows a line that ends with a colon.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ _TOKEN = re.compile(
     r"|[^\W_]+(?:[-&][^\W_]+)*|[^\w\s]|_"
 )
 _QUOTED = re.compile(
-    r'"[^"]*"|“[^”]*”|«[^»]*»|„[^“”]*[“”]|(?<![^\s(:])[\'\u2018][^\'\u2019\n]+[\'\u2019](?![^\W_])'
+    r'"[^"]*"|“[^”]*”|«[^»]*»|„[^“”]*[“”]|(?<![^\s(:])[\'\u2018]'
+    r"(?:[^'\u2019\n]|['\u2019](?=[^\W_])){1,2000}['\u2019](?![^\W_])"
 )
 _PASTED = re.compile(
     r"```.*?(?:```|\Z)"  # a fenced block
     r"|(?:^|(?<=\n))[ \t]*>[^\n]*"  # a quoted line
     r"|(?<=\n)-{3,}[ \t]*\n.*?(?:\n-{3,}[ \t]*(?=\n|\Z)|\Z)"  # between two rules
-    r"|(?<=:)[ \t]*\n.*\Z",  # behind a line that ends with a colon
+    r"|(?<=:)[ \t]*\n.*\Z"  # behind a line that ends with a colon
+    r"|<(?P<tag>[a-zA-Z][\w-]*)[^<>\n]*>.*?</(?P=tag)>",  # between two tags
     re.DOTALL,
 )
 
