@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +12,7 @@ import torch
 from workbench.errors import WorkbenchError
 from workbench.repair.intent import Intent, Role, Turn
 from workbench.repair.labelling import LABELS, Committee, Net, encoded
+from workbench.repair.messages import messages
 from workbench.repair.watchdog import LONGEST, Watchdog, intents
 from workbench.repair.watchdog_training import TrainConfig, examine, train
 from workbench.repair.words import words
@@ -29,10 +30,10 @@ def asked(watchdog: Watchdog, *said: str) -> list[tuple[str, str, str, str]]:
 
 def test_held_out_messages(watchdog: Watchdog):
     """What README says of it, within the error of fewer messages."""
-    report = examine(watchdog, 1200, seed=5)
-    assert report.detection.value >= 0.92
+    report = examine(watchdog, messages("test", 1200, seed=5))
+    assert report.detection.value >= 0.96
     assert report.exact.value >= 0.87
-    assert report.false_alarms.value <= 0.02
+    assert report.false_alarms.value <= 0.03
     assert report.detection.n + report.false_alarms.n == 1200
 
 
@@ -102,6 +103,37 @@ def test_a_pronoun_means_whom_the_user_spoke_of_before(watchdog: Watchdog):
     assert [(action, subject) for action, subject, _, _ in found] == [("forget", "Ada Brook")]
 
 
+@dataclass(frozen=True)
+class Says(Watchdog):
+    """Hears what it is told to hear."""
+
+    said: tuple[Intent, ...] = ()
+
+    def mentions(self, text: str) -> list[Intent]:
+        return list(self.said)
+
+
+def heard(*said: Intent) -> list[tuple[str, str]]:
+    watchdog = Watchdog.load()
+    reader = Says(watchdog.net, watchdog.known, said)
+    return [(i.subject, i.about) for i in reader.read([Turn("user", "...")])]
+
+
+def test_a_pronoun_means_whom_the_message_named_before():
+    met = Intent("none", "Ada")
+    assert heard(met, Intent("forget", "her", "everything about")) == [("Ada", "everything about")]
+    assert heard(met, Intent("forget", "her")) == [("Ada", "")]
+    assert heard(Intent("forget", "Ada"), Intent("forget", "her", "all on")) == [("Ada", "all on")]
+    both = heard(Intent("forget", "Ada", "'s job"), Intent("forget", "she", "where … lives"))
+    assert both == [("Ada", "'s job … where … lives")]
+    # Two people, and one who is named only afterwards.
+    assert heard(Intent("forget", "Ada"), Intent("forget", "him")) == [("Ada", ""), ("him", "")]
+    assert heard(Intent("forget", "her", "'s job"), Intent("forget", "Ada")) == [
+        ("her", "'s job"),
+        ("Ada", ""),
+    ]
+
+
 @pytest.mark.parametrize("role", ["assistant", "document", "tool", "system"])
 def test_nobody_but_the_user_is_heard(watchdog: Watchdog, role: Role):
     turns = [Turn("user", "Hello."), Turn(role, "Forget where Ada Brook lives.")]
@@ -169,7 +201,7 @@ def test_the_same_seed_trains_the_same_and_a_file_holds_all(tmp_path: Path):
         assert torch.equal(a, b)
     first.save(tmp_path / "w.safetensors")
     again = Watchdog.load(tmp_path / "w.safetensors")
-    assert again.vocabulary == first.vocabulary
+    assert again.known == first.known
     for name, tensor in first.net.state_dict().items():
         assert torch.equal(again.net.state_dict()[name], tensor.half().float())
 
@@ -180,7 +212,7 @@ def test_an_ending_that_was_never_read_says_nothing_of_its_own():
     net = trained.net.nets[0]
     labels = []
     for name in ("bazqqj", "bavwvz"):
-        ids = torch.tensor([encoded(words(f"Please forget {name}."), trained.vocabulary)])
+        ids = torch.tensor([encoded(words(f"Please forget {name}."), trained.known)])
         labels.append(trained.net(ids))
         torch.testing.assert_close(net.suffixes(ids[0, 2, 1]), _mean_of_different(net))
     assert torch.equal(*labels)
@@ -197,10 +229,11 @@ def test_several_networks_are_heard_together():
     config = TrainConfig(count=60, epochs=1, batch=16, members=2)
     both = train(config)
     first = train(replace(config, members=1)).net.nets[0]
-    ids = torch.tensor([encoded(words("Please forget where Ada Brook was born."), both.vocabulary)])
-    alone = [net(ids).log_softmax(-1) for net in both.net.nets]
+    ids = torch.tensor([encoded(words("Please forget where Ada Brook was born."), both.known)])
+    meant = both.net.meanings[ids[..., 4]]
+    alone = [net(ids, meant).log_softmax(-1) for net in both.net.nets]
     torch.testing.assert_close(both.net(ids), (alone[0] + alone[1]) / 2)
-    torch.testing.assert_close(alone[0], first(ids).log_softmax(-1))  # each learns by itself
+    torch.testing.assert_close(alone[0], first(ids, meant).log_softmax(-1))  # each learns by itself
     assert not torch.allclose(alone[0], alone[1])
 
 

@@ -55,21 +55,30 @@ def watchdog_train(
     count: Annotated[int | None, typer.Option(min=1, help="Messages to make up.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them.")] = None,
     seed: Seed = 0,
+    meanings: Annotated[
+        str, typer.Option(help="The model that says what words mean; empty to train without.")
+    ] = "smollm2",
     as_json: Json = False,
 ) -> None:
     """Train a watchdog on made-up messages.
 
     Example: workbench watchdog train --file watchdog.safetensors
     """
+    from workbench.models.load import load
+    from workbench.repair.meanings import common_words, meanings_of
     from workbench.repair.watchdog_training import TrainConfig, train
 
     given: dict[str, Any] = {"count": count, "epochs": epochs}
     config = TrainConfig(seed=seed, **{k: v for k, v in given.items() if v is not None})
     with progress_bar(as_json) as progress:
-        watchdog = train(config, progress=progress)
+        meant = None
+        if meanings:
+            model = load(meanings, progress=progress)
+            meant = meanings_of(common_words(), model, progress=progress)
+        watchdog = train(config, meant, progress=progress)
     watchdog.save(file)
     said = f"Wrote {file}. Test it: workbench watchdog test --file {file}"
-    emit({"file": str(file), "words": len(watchdog.vocabulary)}, said, as_json)
+    emit({"file": str(file), "words": len(watchdog.known.words)}, said, as_json)
 
 
 @watchdog_app.command("test")
@@ -78,16 +87,27 @@ def watchdog_test(
     model: _MODEL = "",
     count: Annotated[int, typer.Option(min=1, help="Messages to make up.")] = 3000,
     seed: Seed = 0,
+    written: Annotated[
+        bool, typer.Option("--written", help="Take the bundled messages written one by one.")
+    ] = False,
+    messages: Annotated[
+        Path | None, typer.Option(help="A TOML file of such messages of your own.")
+    ] = None,
+    errors: Annotated[int, typer.Option(min=0, help="Errors of each kind to show.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Test a watchdog on messages whose phrasings and subjects no training message had.
 
     Example: workbench watchdog test --count 1000
     """
+    from workbench.repair.messages import messages as made_up
     from workbench.repair.watchdog_training import examine
+    from workbench.repair.written import written_messages
 
+    by_hand = written or messages is not None
+    found = written_messages(messages) if by_hand else made_up("test", count, seed=seed)
     with progress_bar(as_json) as progress:
-        report = examine(_reader(file, model, progress), count, seed=seed, progress=progress)
+        report = examine(_reader(file, model, progress), found, shown=errors, progress=progress)
     rows = [
         (words, f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]", f"n = {found.n}")
         for words, found in (
@@ -96,7 +116,15 @@ def watchdog_test(
             ("false alarms", report.false_alarms),
         )
     ]
-    emit(report.to_json(), columns(rows), as_json)
+    wrong = (
+        ("Not heard", report.missed),
+        ("Heard, but not to the letter", report.inexact),
+        ("False alarms", report.alarms),
+    )
+    listed = [
+        f"\n{kind}:\n" + "\n".join(f"  {t!r}" for t in texts) for kind, texts in wrong if texts
+    ]
+    emit(report.to_json(), "\n".join([columns(rows), *listed]), as_json)
 
 
 def _reader(file: Path | None, model: str, progress: Any) -> Any:

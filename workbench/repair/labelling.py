@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +19,29 @@ _UNKNOWN = 1  # token 0 is padding
 _SUFFIXES = 16384  # so many that the 3,000 endings of the templates and of made-up names share few
 
 
+Token = tuple[int, int, int, int, int]  # numbers of a word, its ending, shape, voice and meaning
+
+
+@dataclass(frozen=True)
+class Known:
+    """The words that a watchdog knows.
+
+    Attributes:
+        words: the number of each word that it has learned about.
+        meanings: the number of each word whose meaning it was given.
+    """
+
+    words: Mapping[str, int]
+    meanings: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class NetConfig:
     """Sizes of the network.
 
     Attributes:
         word: width of a word's embedding.
+        meaning: width of a word's meaning.
         form: width of the embeddings of its ending, its shape and its voice, each.
         hidden: channels of the convolutions.
         reach: tokens that a convolution sees.
@@ -33,8 +50,9 @@ class NetConfig:
     """
 
     word: int = 64
+    meaning: int = 64
     form: int = 16
-    hidden: int = 128
+    hidden: int = 160
     reach: int = 5
     spread: tuple[int, ...] = (1, 2, 4, 1)
     dropout: float = 0.25
@@ -50,7 +68,7 @@ class Net(nn.Module):
         self.suffixes = nn.Embedding(_SUFFIXES + 1, config.form, padding_idx=0)
         self.shapes = nn.Embedding(len(SHAPES) + 1, config.form, padding_idx=0)
         self.voices = nn.Embedding(len(VOICES) + 1, config.form, padding_idx=0)
-        self.enter = nn.Linear(config.word + 3 * config.form, config.hidden)
+        self.enter = nn.Linear(config.word + 3 * config.form + config.meaning, config.hidden)
         self.layers = nn.ModuleList(
             nn.Linear(config.reach * config.hidden, config.hidden) for _ in config.spread
         )
@@ -58,11 +76,19 @@ class Net(nn.Module):
         self.drop = nn.Dropout(config.dropout)
         self.out = nn.Linear(config.hidden, len(LABELS))
 
-    def forward(self, ids: Int[Tensor, "batch pos 4"]) -> Float[Tensor, "batch pos label"]:
-        """Return the logits of every token's label; padding is all zeros."""
+    def forward(
+        self, ids: Int[Tensor, "batch pos 5"], meant: Float[Tensor, "batch pos meaning"]
+    ) -> Float[Tensor, "batch pos label"]:
+        """Return the logits of every token's label; padding is all zeros.
+
+        Args:
+            ids: the tokens.
+            meant: the meanings of their words, zeros where none is known.
+        """
         tables = (self.words, self.suffixes, self.shapes, self.voices)
         real = (ids[..., :1] > 0).float()
-        x = self.enter(torch.cat([table(ids[..., i]) for i, table in enumerate(tables)], -1)) * real
+        read = [table(ids[..., i]) for i, table in enumerate(tables)]
+        x = self.enter(torch.cat([*read, meant], -1)) * real
         for i, layer in enumerate(self.layers):
             if i == len(self.layers) - 1:  # the last layer reads with the whole message in mind
                 most = x.masked_fill(real == 0, -1e4).amax(1, keepdim=True).expand_as(x)
@@ -75,18 +101,24 @@ class Net(nn.Module):
 class Committee(nn.Module):
     """Several networks that learned apart: what they say on average is wrong less often."""
 
-    def __init__(self, nets: Iterable[Net]) -> None:
+    meanings: Float[Tensor, "word meaning"]
+
+    def __init__(self, nets: Iterable[Net], meanings: Float[Tensor, "word meaning"]) -> None:
         super().__init__()
         self.nets = nn.ModuleList(nets)
+        none = meanings.new_zeros(1, meanings.shape[1])  # of padding and of unknown words
+        self.register_buffer("meanings", torch.cat([none, meanings]))
 
     @staticmethod
-    def of(members: int, n_words: int, config: NetConfig) -> Committee:
-        """Make one of untrained networks."""
-        return Committee(Net(n_words, config) for _ in range(members))
+    def of(members: int, known: Known, config: NetConfig) -> Committee:
+        """Make one of untrained networks that were given no meanings yet."""
+        nets = (Net(len(known.words), config) for _ in range(members))
+        return Committee(nets, torch.zeros(len(known.meanings), config.meaning))
 
-    def forward(self, ids: Int[Tensor, "batch pos 4"]) -> Float[Tensor, "batch pos label"]:
+    def forward(self, ids: Int[Tensor, "batch pos 5"]) -> Float[Tensor, "batch pos label"]:
         """Return the mean log-probabilities of every token's label."""
-        return torch.stack([net(ids).log_softmax(-1) for net in self.nets]).mean(0)
+        meant = self.meanings[ids[..., 4]]
+        return torch.stack([net(ids, meant).log_softmax(-1) for net in self.nets]).mean(0)
 
 
 def _neighbours(
@@ -98,14 +130,15 @@ def _neighbours(
     return torch.cat([wide[:, i * spread : i * spread + x.shape[1]] for i in range(reach)], -1)
 
 
-def encoded(tokens: Iterable[Word], vocabulary: dict[str, int]) -> list[tuple[int, int, int, int]]:
-    """Return the numbers of each token's word, ending, shape and voice; 0 is left for padding."""
+def encoded(tokens: Iterable[Word], known: Known) -> list[Token]:
+    """Return the numbers of tokens; 0 is left for padding, and for a meaning that is not known."""
     return [
         (
-            vocabulary.get(w.text.lower(), _UNKNOWN - 2) + 2,
+            known.words.get(w.text.lower(), _UNKNOWN - 2) + 2,
             1 + _hash(w.text.lower()[-3:]) % _SUFFIXES,
             1 + SHAPES.index(shape(w.text)),
             1 + VOICES.index(w.voice),
+            1 + known.meanings.get(w.text.lower(), -1),
         )
         for w in tokens
     ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
+
+from workbench.repair.lexicon import Lexicon
 
 _ACCENTS = {"a": "áàâåä", "e": "éèêë", "i": "íï", "o": "óôøö", "u": "úûü"}
 _ENDS = ("an", "ol", "ide", "ine", "il", "in", "ate", "one", "ium", "ene", "ax", "ix", "on", "al")
-_LOWER = frozenset(
-    ("sport", "thing", "use", "hobby", "illness", "colour", "job", "animal", "dish", "instrument")
-)
 _PARTICLES = ("",) * 12 + ("van ", "van den ", "de ", "von ", "O'", "Mac", "al-", "di ", "St. ")
 
 
@@ -45,20 +45,24 @@ def thing(kind: str, rng: random.Random) -> str:
                 f"{name[0]}-{rng.randrange(99)}",
             )
         )
+    common, other = (Lexicon.bundled().title(rng) for _ in range(2))
     if kind == "work":
         forms = ("The {} of {}", "{} and {}", "A {} for {}", "{} in {}", "The {}", "{}")
-        return rng.choice(forms).format(name, word(rng))
+        of_words = ("The {1} {2}", "{1} in {0}", "A {1} for {0}", "The {1} of {0}", "{1} and {2}")
+        return rng.choice((*forms, *of_words)).format(name, rng.choice((word(rng), common)), other)
     if kind == "company":
-        return (
-            f"{name}{rng.choice(('', '', ' Ltd', ' & Co', ' Bank', ' Group', ' Inc', ' and Sons'))}"
-        )
+        ends = ("", "", " Ltd", " & Co", " Bank", " Group", " Inc", " and Sons", f" {common}")
+        leads = ("Project ", "Hotel ", "Operation ", "Lake ", "The ", "Club ", "Café ", "Port ")
+        if rng.random() < 0.2:
+            return rng.choice((f"{rng.choice(leads)}{name}", f"{common} {other}"))
+        return f"{name}{rng.choice((*ends, f' {common}', f'-{rng.randrange(2, 99)}'))}"
     return rng.choice(
         ("{}", "{}", "{} Islands", "the {} Republic", "{} and {}", "North {}")
     ).format(name, word(rng))
 
 
-def said_of(pool: str, rng: random.Random) -> str:
-    """Make up what is said of a subject."""
+def said_of(pool: str, like: Sequence[str], rng: random.Random) -> str:
+    """Make up what is said of a subject: numbers by the pool's name, words like those in it."""
     digits = "".join(rng.choice("0123456789") for _ in range(8))
     if pool == "year":
         return str(rng.randrange(1500, 2030))
@@ -89,7 +93,7 @@ def said_of(pool: str, rng: random.Random) -> str:
         )
     if pool == "handle":
         return rng.choice((f"@{word(rng).lower()}", f"{word(rng).lower()}{digits[:3]}"))
-    if pool in _LOWER:
+    if rng.choice(like)[0].islower():
         return rng.choice(("{}", "{}", "{} {}", "a {}")).format(
             word(rng).lower(), word(rng).lower()
         )

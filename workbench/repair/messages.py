@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench.repair.lexicon import Lexicon
 from workbench.repair.made_up import (
     first_name,
     phrase,
@@ -21,13 +22,37 @@ from workbench.repair.made_up import (
     thing,
     word,
 )
-from workbench.repair.message import Label, Message, Piece, Request
-from workbench.repair.phrasings import SLOT, Phrasings, Split, draw
+from workbench.repair.message import Message, Piece, Request
+from workbench.repair.phrasings import Phrasings, Split, draw
+from workbench.repair.slots import PRONOUNS, Slots
 
-_PRONOUNS = ("her", "him", "them", "this person", "that person", "this", "that")
-_TITLES = ("Dr. ", "Mr. ", "Mrs. ", "Professor ", "Ms ", "Miss ", "Dr ", "Prof. ", "Sir ")
+_TITLES = (
+    *(
+        "Dr. ",
+        "Mr. ",
+        "Mrs. ",
+        "Ms. ",
+        "Professor ",
+        "Ms ",
+        "Miss ",
+        "Dr ",
+        "Prof. ",
+        "Sir ",
+        "Mr ",
+    ),
+    *("Mrs ", "Lady ", "Coach ", "Judge ", "Captain ", "Uncle ", "Aunt ", "Father ", "Senator "),
+    *("Grandma ", "President ", "Sgt. ", "Nurse ", "King ", "Officer "),
+)
 _TWICE = 0.12  # share of messages of two sentences
 _MADE_UP = 0.25  # share of first names, compounds and objects in training that nobody has heard of
+_COMPOSED = 0.28  # share of what is asked about in training that is put together from words
+_NONSENSE = 0.14  # share of it whose words mean nothing
+_ALONE = (
+    0.4  # share of messages with nothing before what is asked, and of those with nothing behind
+)
+_TOLD = 0.12  # share of messages in training before or behind which something else is said
+_STOPS = (". ", ". ", "! ", " and ", ", so ", "\n\n", " ... ")
+_ENDS = ("", "", ".", ".", "!")
 _JOINTS = (". ", ". ", "; ", ", and ", ", but ", " and ", "? ", "! ")
 _ASKS = re.compile(  # how a question begins
     r"(who|what|when|where|why|how|which|is|are|was|were|am|do|does|did|can|could|will|would|should|"
@@ -36,7 +61,6 @@ _ASKS = re.compile(  # how a question begins
 )
 _MARKED = 0.7  # share of the questions that end as such
 _MARKS = ("?", "?", "?", " ?", "??", "?!")
-_SHE = ("she", "he", "they")
 
 
 def messages(split: Split, count: int, *, seed: int = 0) -> list[Message]:
@@ -117,9 +141,9 @@ class _Maker:
 
     def fill(self, frame: str, request: Request) -> list[Piece]:
         """Fill a frame's slots."""
-        about, group = self.relation(), self._next_group()
+        about, group = self.relation(), self.next_group()
         subject = self.subject(about, "" if "{S}" in frame else request)
-        env = _Slots(self, about, subject, request, group)
+        env = Slots(self, about, subject, request, group)
         verb = dict(zip("VPG", self.pick("forget.verbs").split("|"), strict=True))
         verb["T"] = self.pick("forget.tails")
         frame = re.sub(r"\{([VPGT])\}", lambda m: verb[m[1]], frame)
@@ -127,7 +151,7 @@ class _Maker:
         for part in re.split(r"(\{\w+\})", frame):
             if part == "{X2}":
                 other = self.relation()
-                again = _Slots(self, other, self.subject(other, ""), request, self._next_group())
+                again = Slots(self, other, self.subject(other, ""), request, self.next_group())
                 out += again.fill(again.form())
             elif part == "{I}":
                 inner = self.rng.choice((self.forget, self.correct))
@@ -137,12 +161,17 @@ class _Maker:
         return out
 
     def relation(self) -> Mapping[str, Any]:
-        """Draw what is asked about; in training one in three is made up."""
-        if self.phrasings.split == "train" and self.rng.random() < 0.33:
-            return relation(self.rng)
+        """Draw what is asked about; in training two in five are put together or made up."""
+        if self.phrasings.split == "train":
+            chance = self.rng.random()
+            if chance < _COMPOSED:
+                return Lexicon.bundled().relation(self.rng)
+            if chance < _COMPOSED + _NONSENSE:
+                return relation(self.rng)
         return self.rng.choice(self.phrasings.relations)
 
-    def _next_group(self) -> int:
+    def next_group(self) -> int:
+        """Return a number that no other request of the message has."""
         self.groups += 1
         return self.groups
 
@@ -151,7 +180,7 @@ class _Maker:
         rng, pools = self.rng, self.phrasings.subjects
         kind = relation["of"]
         if request == "forget" and rng.random() < 0.05:
-            return rng.choice(_PRONOUNS)
+            return rng.choice(PRONOUNS)
         if kind != "person":
             if self.phrasings.split == "train" and kind == "compound" and rng.random() < _MADE_UP:
                 return f"{word(rng)} {word(rng)}".lower()
@@ -164,25 +193,45 @@ class _Maker:
         if rng.random() < 0.5:  # surnames that nobody has
             last = surname(rng)
         name = rng.choice((f"{first} {last}",) * 5 + (first, last, f"{first} {last[0]}. {last}"))
-        return f"{rng.choice(_TITLES)}{last}" if rng.random() < 0.08 else name
+        if rng.random() < 0.12:
+            return rng.choice(_TITLES) + rng.choice((last, last, first, f"{first} {last}"))
+        return name
 
     def object(self, pool: str) -> str:
         """Draw what a relation leads to: from its pool, or made up."""
         rng = self.rng
         if rng.random() < 0.5:
             return rng.choice(self.phrasings.pools[pool])
-        if self.phrasings.split == "train" and rng.random() < _MADE_UP / 2:
-            return phrase(rng)
-        return said_of(pool, rng)
+        if self.phrasings.split == "train" and rng.random() < _MADE_UP:
+            return phrase(rng) if rng.random() < 0.4 else Lexicon.bundled().thing(rng)
+        return said_of(pool, self.phrasings.pools[pool], rng)
 
     def wrapped(self, pieces: list[Piece]) -> list[Piece]:
         """Put words before and behind."""
-        before, after = self.pick("wrappers.before"), self.pick("wrappers.after")
+        before = "" if self.rng.random() < _ALONE else self.pick("wrappers.before")
+        after = self.pick("wrappers.after")
+        if self.rng.random() < _ALONE:
+            after = self.rng.choice(_ENDS)
         if _ASKS.match("".join(p.text for p in pieces)) and self.rng.random() < _MARKED:
             after = self.rng.choice(_MARKS) + after.lstrip(".!,?")
         if pieces[-1].text.endswith((".", "?", "!")) and after[:1] in ".!,?":
             after = after[1:]
+        if self.phrasings.split == "train":
+            before, after = self._told(before, after)
         return [Piece(before), *pieces, Piece(after)]
+
+    def _told(self, before: str, after: str) -> tuple[str, str]:
+        """Put a sentence about something else in front of some messages, and behind some."""
+        rng = self.rng
+        first, last = (Lexicon.bundled().sentence(rng) for _ in range(2))
+        if rng.random() < _TOLD:
+            before = f"{first[0].upper()}{first[1:]}{rng.choice(_STOPS)}{before}"
+        if rng.random() < _TOLD:
+            end = (
+                after if after.rstrip().endswith((".", "!", "?")) else f"{after}{rng.choice('.!')}"
+            )
+            after = f"{end} {last[0].upper()}{last[1:]}{rng.choice(('', '.', '!'))}"
+        return before, after
 
     def noisy(self, pieces: list[Piece]) -> list[Piece]:
         """Write as people do: capitals or none, a slip of the pen, an emoji."""
@@ -204,84 +253,6 @@ class _Maker:
         if rng.random() < 0.04:
             pieces.append(Piece(rng.choice((" 🙏", " 😅", " 👍", " ❤️", " …"))))
         return pieces
-
-
-@dataclass(frozen=True)
-class _Slots:
-    """Fills the slots of one request."""
-
-    maker: _Maker
-    relation: Mapping[str, Any]
-    subject: str
-    request: Request
-    group: int
-
-    def slot(self, part: str) -> list[Piece]:
-        """Return the pieces of a frame's part, a slot or the words between two."""
-        rng = self.maker.rng
-        if part == "{X}":
-            if self.subject in ("this", "that"):
-                return self.fill("{S}")
-            return self.fill(self.form())
-        if part == "{W}":
-            bare = rng.random() < 0.25
-            return self.fill("{S}" if bare else self.maker.pick("forget.wholes"))
-        if part in ("{N}", "{Y}"):
-            return self.fill(self.noun())
-        if part == "{C}":
-            return self.fill(draw(self.relation["facts"], rng).replace("{O}", "{R}"))
-        if part == "{F}":
-            return self.fill(draw(self.relation["facts"], rng))
-        return self.fill(part)
-
-    def form(self) -> str:
-        """Draw how it is said what is asked about."""
-        rng = self.maker.rng
-        chance = rng.random()
-        if chance < 0.42:
-            return draw(self.relation["clauses"], rng)
-        if chance < 0.78:
-            return self.noun()
-        if chance < 0.9:
-            lead = rng.choice(("that ", "the fact that ", "about ", "that "))
-            if lead == "about ":
-                return f"about {self.noun()}"
-            return f"{lead}{draw(self.relation['facts'], rng)}"
-        return self.maker.pick("forget.wholes")
-
-    def noun(self) -> str:
-        """Draw a noun with its owner."""
-        rng = self.maker.rng
-        noun = draw(self.relation["nouns"], rng)
-        if self.subject in _PRONOUNS:
-            return f"[the {noun} of] {{S}}"
-        return rng.choice((f"[the {noun} of] {{S}}", f"{{S}}['s {noun}]", f"{{S}}['s {noun}]"))
-
-    def fill(self, template: str) -> list[Piece]:
-        """Fill subject, object and replacement in."""
-        rng, pool = self.maker.rng, self.relation["to"]
-        subject = self.subject
-        if subject in _PRONOUNS[:5] and not re.search(r"(of|about|on|to|for)\]? \{S\}", template):
-            subject = rng.choice(_SHE)
-        out: list[Piece] = []
-        label: Label = ""
-        at = 0
-        for match in SLOT.finditer(template):
-            out.append(self._piece(template[at : match.start()], label))
-            at = match.end()
-            if match[2] or match[3]:
-                label = "about" if match[2] else ""
-            elif match[1] == "S":
-                out.append(self._piece(subject, "subject"))
-            elif match[1] == "R":
-                out.append(self._piece(self.maker.object(pool), "replacement"))
-            elif match[1] == "O":
-                out.append(self._piece(self.maker.object(pool), label))
-        out.append(self._piece(template[at:], label))
-        return [p for p in out if p.text]
-
-    def _piece(self, text: str, label: Label) -> Piece:
-        return Piece(text, label, self.request, self.group)
 
 
 def _with(piece: Piece, text: str) -> Piece:

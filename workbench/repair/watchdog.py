@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -25,13 +25,13 @@ from safetensors.torch import save_file
 from workbench.errors import WorkbenchError
 from workbench.models.paths import data_dir
 from workbench.repair.intent import Intent, Turn
-from workbench.repair.labelling import LABELS, Committee, Net, NetConfig, encoded
+from workbench.repair.labelling import LABELS, Committee, Known, Net, NetConfig, encoded
 from workbench.repair.message import GAP
 from workbench.repair.words import Word, words
 
 _ASKS = torch.tensor([label.startswith(("forget", "correct")) for label in LABELS])
 _SAME = torch.tensor([[float(a.split(" ")[0] == b.split(" ")[0]) for a in LABELS] for b in LABELS])
-SURE = 0.9  # least probability of a request that is heard; one false alarm in a hundred
+SURE = 0.75  # least probability of a request that is heard
 LONGEST = 400  # tokens read at a time; of a longer message, pieces one after the other
 _PRONOUNS = frozenset(
     ["he", "she", "they", "her", "him", "them", "it", "this", "that", "his", "their", "its", "one"]
@@ -53,11 +53,11 @@ class Watchdog:
 
     Attributes:
         net: the networks, heard together.
-        vocabulary: the number of each known word.
+        known: the words they know.
     """
 
     net: Committee
-    vocabulary: dict[str, int]
+    known: Known
 
     @staticmethod
     def load(path: Path | None = None) -> Watchdog:
@@ -74,7 +74,8 @@ class Watchdog:
         weights = {n: t.to(torch.float16).contiguous() for n, t in self.net.state_dict().items()}
         nets = [cast(Net, net) for net in self.net.nets]
         header = {
-            "words": list(self.vocabulary),
+            "words": list(self.known.words),
+            "meanings": list(self.known.meanings),
             "config": nets[0].config.__dict__,
             "members": len(nets),
         }
@@ -89,23 +90,23 @@ class Watchdog:
         """
         if not dialogue or dialogue[-1].role != "user":
             return ()
-        text = dialogue[-1].text
-        found = [i for i in self.mentions(text) if i.action != "none" and i.confidence >= SURE]
-        if any(i.subject.lower() in _PRONOUNS for i in found):
+        said = self.mentions(dialogue[-1].text)
+        found = [i for i in said if i.action != "none" and i.confidence >= SURE]
+        if any(_pronoun(i) for i in found):
+            found = _one_a_subject([_named(i, said) for i in found])
             before = [t.text for t in dialogue[:-1] if t.role == "user"]
             found = [self._resolved(i, before) for i in found]
         return tuple(found)
 
     def _resolved(self, intent: Intent, before: Sequence[str]) -> Intent:
         """Put whom an earlier message was about in the place of a pronoun."""
-        if intent.subject.lower() not in _PRONOUNS:
+        if not _pronoun(intent):
             return intent
         for text in reversed(before):
             for earlier in self.mentions(text):
-                if earlier.subject and earlier.subject.lower() not in _PRONOUNS:
+                if earlier.subject and not _pronoun(earlier):
                     about = intent.about or earlier.about
-                    rest = (intent.replacement, intent.words, intent.confidence)
-                    return Intent(intent.action, earlier.subject, about, *rest)
+                    return replace(intent, subject=earlier.subject, about=about)
         return intent
 
     def mentions(self, text: str) -> list[Intent]:
@@ -126,7 +127,7 @@ class Watchdog:
         """
         if not tokens:
             return []
-        logits = self.net(torch.tensor([encoded(tokens, self.vocabulary)]))[0]
+        logits = self.net(torch.tensor([encoded(tokens, self.known)]))[0]
         pasted = torch.tensor([w.voice == "pasted" for w in tokens])
         logits[pasted[:, None] & _ASKS] = -math.inf  # what is pasted asks for nothing
         probabilities = logits.softmax(-1)
@@ -147,14 +148,48 @@ def _load(path: Path) -> Watchdog:
         with safe_open(path, "pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {})["watchdog"])
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        known = header["words"]
-        net = Committee.of(header["members"], len(known), NetConfig(**header["config"]))
+        learned, given = ({w: i for i, w in enumerate(header[k])} for k in ("words", "meanings"))
+        known = Known(learned, given)
+        net = Committee.of(header["members"], known, NetConfig(**header["config"]))
         net.load_state_dict(weights)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WorkbenchError(
             f"{path} holds no watchdog; train one with `workbench watchdog train`."
         ) from error
-    return Watchdog(net.eval(), {word: i for i, word in enumerate(known)})
+    return Watchdog(net.eval(), known)
+
+
+def _pronoun(intent: Intent) -> bool:
+    return intent.subject.lower() in _PRONOUNS
+
+
+def _named(intent: Intent, said: Sequence[Intent]) -> Intent:
+    """Put whom the message named before in the place of a pronoun.
+
+    "Forget Ada and him" is about two people: a bare pronoun does not mean one that is asked about.
+    """
+    if _pronoun(intent):
+        for earlier in reversed(said[: said.index(intent)]):
+            if not _pronoun(earlier) and (intent.about or earlier.action == "none"):
+                return replace(intent, subject=earlier.subject)
+    return intent
+
+
+def _one_a_subject(found: Sequence[Intent]) -> list[Intent]:
+    """Join what is asked about one subject in several places."""
+    of: dict[tuple[str, str], list[Intent]] = {}
+    for intent in found:
+        of.setdefault((intent.action, intent.subject), []).append(intent)
+    return [
+        replace(
+            own[0],
+            about=GAP.join(dict.fromkeys(i.about for i in own if i.about)),
+            replacement=GAP.join(dict.fromkeys(i.replacement for i in own if i.replacement)),
+            words=GAP.join(dict.fromkeys(i.words for i in own)),
+            confidence=min(i.confidence for i in own),
+        )
+        for own in of.values()
+    ]
 
 
 def spans(labels: Sequence[tuple[str, float]]) -> list[Span]:
