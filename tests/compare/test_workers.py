@@ -138,7 +138,9 @@ def test_a_cell_that_kills_its_worker_fails_with_a_sentence_and_the_others_finis
     errors = {(t.result() or {}).get("error") for t in tasks if t.name.place == "mlp.0"}
     assert errors == {KILLED, f"There is no edit to attack: {KILLED}"}
     begun = log.read_text().split("\n")
-    assert [begun.count(f"stamp at {place}, seed 0") for place in always] == [2, 2]
+    # Each ran alone in the end; one that waited in the pool when the other killed it had not begun.
+    times = [begun.count(f"stamp at {place}, seed 0") for place in always]
+    assert min(times) >= 1 and max(times) == 2
     # The next run tries them again, and only them.
     monkeypatch.setattr(runner, "run_cell", killing(faked, log, {}))
     log.unlink()
