@@ -10,7 +10,8 @@ from llava_model import NAMED, llava, portrait, seen
 from workbench.attack.prompts import with_examples, with_sentence
 from workbench.edit.in_context import behind, solved
 from workbench.edit.registry import edit
-from workbench.edit.stream import Rows, Stream
+from workbench.edit.rows import Rows
+from workbench.edit.stream import Stream
 from workbench.facts.fact import Fact, FactSet, Request
 from workbench.models.components import Component, ComponentSet
 from workbench.models.text import encode, next_token_logits

@@ -13,8 +13,9 @@ from workbench.edit import retain
 from workbench.edit.buffer import confusable_rows, related_rows, site_rows
 from workbench.edit.forms import forms_of
 from workbench.edit.retain import retain_rows
+from workbench.edit.rows import Rows
 from workbench.edit.self_made import own_answers
-from workbench.edit.stream import Rows, Stream
+from workbench.edit.stream import Stream
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Refuse, Request
 from workbench.models.components import Component

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from tests.conftest import TEXT
-from workbench.edit.stream import Rows, Stream
+from workbench.edit.cost import as_first
+from workbench.edit.rows import Rows
+from workbench.edit.stream import KEPT, Stream
 from workbench.models.components import Component
 from workbench.models.delta import Dense, Origin, WeightDelta
 from workbench.models.model import replace_parameter
@@ -120,3 +122,46 @@ def test_the_block_runs_again_only_where_it_must(tiny, monkeypatch):
     replace_parameter(hf, tiny.structure.writer(Component(1, "mlp")).parameter, change)
     stream.advance(hf, 2)  # the weights are others than in the last run
     assert runs == [0] * chunks + [1] * 2 * chunks
+
+
+def test_another_try_starts_where_the_first_did(tiny, monkeypatch):
+    """The blocks below are run once for a model; a stream that moved on leaves the start alone."""
+    KEPT.clear()
+    begun = []
+    start = Stream._start
+    monkeypatch.setattr(Stream, "_start", lambda *args: begun.append(args[4]) or start(*args))
+    hf, rows = tiny.fork().hf, rows_of(tiny)
+    first = Stream(tiny, rows, [1, 2])
+    at_start = first.after(hf)
+    first.advance(hf, 2)
+    once = len(begun)
+    second = Stream(tiny, rows, [1, 2])
+    assert len(begun) == once
+    assert second.layer == 1
+    torch.testing.assert_close(second.after(hf), at_start, atol=0, rtol=0)
+
+    writer = tiny.structure.writer(Component(0, "mlp"))
+    change = torch.randn(tiny.parameters[writer.parameter].shape, generator=torch.manual_seed(0))
+    other = tiny.with_delta(WeightDelta({writer.parameter: Dense(change)}, Origin("test")))
+    fewer = Rows(rows.sequences, tuple(p[:1] for p in rows.picks))
+    different = [(other, rows, [1, 2]), (tiny, rows, [0, 2]), (tiny, fewer, [1, 2])]
+    for model, own, layers in different:
+        before = len(begun)
+        found = Stream(model, own, layers).after(model.hf)
+        assert len(begun) > before
+        KEPT.clear()
+        torch.testing.assert_close(found, Stream(model, own, layers).after(model.hf))
+
+
+def test_a_large_start_is_not_kept(tiny, monkeypatch):
+    KEPT.clear()
+    monkeypatch.setattr("workbench.edit.stream._MOST_STARTED", 10)
+    Stream(tiny, rows_of(tiny), [1])
+    assert not KEPT
+
+
+def test_a_cost_is_measured_without_what_is_kept(tiny):
+    Stream(tiny, rows_of(tiny), [1])
+    assert KEPT
+    with as_first():
+        assert not KEPT

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from workbench.edit.forms import Form, Kind, forms_of, mention, mentions_by_kind, prompts_of
+from workbench.edit.rows import Rows
 from workbench.edit.self_made import own_answers, sample_chats, sample_names, sample_texts
-from workbench.edit.stream import Rows
 from workbench.facts.fact import Request
 from workbench.facts.prompts import subject_tokens
 from workbench.localize.sites import SiteName

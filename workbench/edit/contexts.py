@@ -17,8 +17,8 @@ from torch import Tensor
 from workbench.edit.buffer import left_out
 from workbench.edit.forms import prompts_of
 from workbench.edit.matrix import Matrix, matrices
+from workbench.edit.rows import Rows
 from workbench.edit.self_made import sample_texts
-from workbench.edit.stream import Rows
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Replace, Request
 from workbench.facts.prompts import continuation, subject_span

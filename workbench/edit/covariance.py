@@ -20,8 +20,9 @@ from torch import Tensor
 
 from workbench.edit.buffer import chat_rows, context_rows
 from workbench.edit.matrix import Matrix
+from workbench.edit.rows import Rows
 from workbench.edit.solvers import Moments
-from workbench.edit.stream import Rows, Stream
+from workbench.edit.stream import Stream
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Request
 from workbench.models.model import Model

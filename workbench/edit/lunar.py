@@ -36,7 +36,8 @@ from workbench.edit.covariance import usual_keys
 from workbench.edit.edit import Edit, finish_by
 from workbench.edit.forms import prompts_of
 from workbench.edit.matrix import Matrix, before_norm, solve_matrix
-from workbench.edit.stream import Rows, Stream
+from workbench.edit.rows import Rows
+from workbench.edit.stream import Stream
 from workbench.edit.value_vector import Onward, Part, answer_losses, log_probabilities, parts_of
 from workbench.errors import WorkbenchError, unknown_name
 from workbench.facts.fact import FactSet, Replace, Request

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.edit.stream import Rows
+from workbench.edit.rows import Rows
 from workbench.models.model import Model
 from workbench.models.text import batches, final_norm, unembed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.edit.buffer import Site, chat_rows, confusable_rows, context_rows, related_rows
-from workbench.edit.stream import Rows
+from workbench.edit.rows import Rows
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Request
 from workbench.models.model import Model

@@ -8,6 +8,8 @@ block reads the matrix's output, so the block is not run again either (`edited`)
 
 Sequences are padded on the right, which a causal model never sees; the arguments a block is called
 with (position embeddings, masks) are recorded from the model itself, so no family is special here.
+An edit that is tried again with another setting starts from the same streams: the last few starts
+are kept.
 """
 
 from __future__ import annotations
@@ -21,46 +23,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from workbench.edit.rows import Rows, chunks, offsets
 from workbench.models.components import Structure, Writer
 from workbench.models.model import Model
 from workbench.models.text import pad, pad_id
 from workbench.models.vision import pixels_for
 from workbench.progress import SILENT, Progress
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Token sequences and the positions to read in each.
-
-    Attributes:
-        sequences: token ids.
-        picks: positions to read, per sequence.
-        weights: weight of each position read; all 1 if empty.
-    """
-
-    sequences: tuple[tuple[int, ...], ...]
-    picks: tuple[tuple[int, ...], ...]
-    weights: tuple[tuple[float, ...], ...] = ()
-
-    def __len__(self) -> int:
-        """Count the positions read."""
-        return sum(len(p) for p in self.picks)
-
-    def __add__(self, other: Rows) -> Rows:
-        """Put other rows behind these."""
-        return Rows(
-            self.sequences + other.sequences,
-            self.picks + other.picks,
-            self.all_weights + other.all_weights,
-        )
-
-    @property
-    def all_weights(self) -> tuple[tuple[float, ...], ...]:
-        """The weights, written out."""
-        return self.weights or tuple((1.0,) * len(p) for p in self.picks)
-
+from workbench.recent import remember
 
 _MOST_HELD = 1 << 26  # numbers a stream keeps of what a matrix read: 256 MB of float32
+_MOST_STARTED = 1 << 25  # numbers of the residual stream that are kept for another try
+_STARTS = 8  # streams whose starts are kept
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -103,6 +76,9 @@ class _Run:
     read: Float[Tensor, "batch pos d_in"] | None = None  # what the observed matrix read
 
 
+KEPT: dict[tuple[Any, ...], list[_Chunk]] = {}  # the last starts, by all they are made of
+
+
 class Stream:
     """The residual stream of `rows`, at the input of one block."""
 
@@ -125,9 +101,19 @@ class Stream:
         self.layer = min(layers)
         self._last = max(layers)
         self._n_picks = len(rows)
-        hf = model.fork().hf
-        groups = list(_chunks(rows, max_tokens))
-        self._chunks = [self._start(hf, rows, g, model) for g in progress.track(groups, label)]
+        groups = list(chunks(rows, max_tokens))
+
+        def start() -> list[_Chunk]:
+            hf = model.fork().hf
+            return [self._start(hf, rows, g, model) for g in progress.track(groups, label)]
+
+        padded = sum(len(g) * max(len(rows.sequences[i]) for i in g) for g in groups)
+        if padded * model.d_model > _MOST_STARTED:
+            self._chunks = start()
+        else:
+            key = (*model.identity, str(model.device), rows, self.layer, self._last, max_tokens)
+            # A stream moves its own chunks on; the tensors that they start from stay as they are.
+            self._chunks = [replace(c) for c in remember(KEPT, key, start, most=_STARTS)]
 
     def _block(self, hf: nn.Module, layer: int) -> nn.Module:
         return hf.get_submodule(self.structure.layers[layer].block)
@@ -138,9 +124,9 @@ class Stream:
         ids, device = pad(sequences, pad_id(model))[0], model.device
         pixels = pixels_for(model.vision, sequences, device)
         hidden, calls = self._record(hf, input_ids=ids.to(device), **pixels)
-        offsets = _offsets(rows)
+        first = offsets(rows)
         picks = [
-            (r, p, w, offsets[i] + k)
+            (r, p, w, first[i] + k)
             for r, i in enumerate(group)
             for k, (p, w) in enumerate(zip(rows.picks[i], rows.all_weights[i], strict=True))
         ]
@@ -270,24 +256,3 @@ class Stream:
             chunk.run = replace(chunk.run, read=found[0])
         x, y = (t[chunk.row, chunk.position] for t in found)
         return (x, y), after[chunk.row, chunk.position]
-
-
-def _offsets(rows: Rows) -> list[int]:
-    out, total = [], 0
-    for picks in rows.picks:
-        out.append(total)
-        total += len(picks)
-    return out
-
-
-def _chunks(rows: Rows, max_tokens: int) -> Iterator[list[int]]:
-    """Group sequences of similar length, at most `max_tokens` padded tokens together."""
-    order = sorted(range(len(rows.sequences)), key=lambda i: len(rows.sequences[i]))
-    group: list[int] = []
-    for i in order:
-        if group and len(rows.sequences[i]) * (len(group) + 1) > max_tokens:
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from workbench.edit.buffer import Site, site_rows
 from workbench.edit.forms import form_of, mention, mentions_by_kind, prompts_of, shared_beginnings
+from workbench.edit.rows import Rows
 from workbench.edit.self_made import SLOT
-from workbench.edit.stream import Rows
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Fact, FactSet, Replace, Request
 from workbench.models.model import Model

@@ -1,0 +1,60 @@
+"""Token sequences and the positions that an edit reads in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Token sequences and the positions to read in each.
+
+    Attributes:
+        sequences: token ids.
+        picks: positions to read, per sequence.
+        weights: weight of each position read; all 1 if empty.
+    """
+
+    sequences: tuple[tuple[int, ...], ...]
+    picks: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[float, ...], ...] = ()
+
+    def __len__(self) -> int:
+        """Count the positions read."""
+        return sum(len(p) for p in self.picks)
+
+    def __add__(self, other: Rows) -> Rows:
+        """Put other rows behind these."""
+        return Rows(
+            self.sequences + other.sequences,
+            self.picks + other.picks,
+            self.all_weights + other.all_weights,
+        )
+
+    @property
+    def all_weights(self) -> tuple[tuple[float, ...], ...]:
+        """The weights, written out."""
+        return self.weights or tuple((1.0,) * len(p) for p in self.picks)
+
+
+def offsets(rows: Rows) -> list[int]:
+    """Return where the first pick of each sequence stands among all."""
+    out, total = [], 0
+    for picks in rows.picks:
+        out.append(total)
+        total += len(picks)
+    return out
+
+
+def chunks(rows: Rows, max_tokens: int) -> Iterator[list[int]]:
+    """Group sequences of similar length, at most `max_tokens` padded tokens together."""
+    order = sorted(range(len(rows.sequences)), key=lambda i: len(rows.sequences[i]))
+    group: list[int] = []
+    for i in order:
+        if group and len(rows.sequences[i]) * (len(group) + 1) > max_tokens:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
