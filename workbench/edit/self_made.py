@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 
 from workbench.facts.prompts import chat
+from workbench.models.continuing import end_tokens, new_tokens
 from workbench.models.kept import kept
 from workbench.models.model import Model
-from workbench.models.text import batches, encode, end_tokens, generate, new_tokens
+from workbench.models.text import batches, encode, generate
 
 _FIRST_WORDS = ("The", "A", "It", "My", "In", "When", "What", "I", "We", "Our", "How", "This")
 SLOT = "\x00"
@@ -145,7 +146,8 @@ def sample(
     ends = end_tokens(model)
     out: list[list[int]] = [[] for _ in starts]
     for batch in batches(model, starts, max_tokens=max_tokens, side="left"):
-        new = new_tokens(model, batch, length, generator)
+        ids, mask = batch.input_ids, batch.attention_mask
+        new = new_tokens(*(model, ids, mask, length), pixels=batch.pixels, generator=generator)
         for row, ids in zip(batch.rows, new.tolist(), strict=True):
             stop = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
             out[row] = ids[:stop]

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.models.continuing import new_tokens
 from workbench.models.model import Model
 from workbench.models.pictures import Picture
 from workbench.models.vision import Vision, pictures_in, pixels_of, place
@@ -225,71 +226,12 @@ def generate(
     out = [""] * len(prompts)
     groups = list(batches(model, sequences, max_tokens=max_tokens, side="left"))
     for batch in progress.track(groups, "generating"):
-        new = new_tokens(model, batch, max_new_tokens)
+        ids, mask = batch.input_ids, batch.attention_mask
+        new = new_tokens(model, ids, mask, max_new_tokens, pixels=batch.pixels, stop=stop)
         texts = model.tokenizer.batch_decode(new, skip_special_tokens=True)
         for row, text in zip(batch.rows, texts, strict=True):
             out[row] = text.split(stop)[0] if stop else text
     return out
-
-
-@torch.no_grad()
-def new_tokens(
-    model: Model, batch: Batch, max_new_tokens: int, generator: torch.Generator | None = None
-) -> Int[Tensor, "batch new"]:
-    """Continue a left-padded batch; after an end token a row is filled with it.
-
-    Greedily, or with a generator by drawing at temperature 1; then no image token is drawn, which
-    would have no picture.
-    """
-    ends = end_tokens(model)
-    ids, mask = batch.input_ids, batch.attention_mask
-    position = (mask.cumsum(1) - 1).clamp(min=0)
-    done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-    fill = next(iter(ends), pad_id(model))
-    cache, new, pixels = None, [], batch.pixels
-    for _ in range(max_new_tokens):
-        result = model.hf(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **pixels,
-        )
-        cache, pixels = result.past_key_values, {}  # pictures stand in the prompt, read once
-        logits = result.logits[:, -1]
-        if generator is not None and model.vision is not None:
-            logits[:, model.vision.token_id] = -torch.inf
-        token = _pick(logits, generator)
-        token = torch.where(done, torch.full_like(token, fill), token)
-        new.append(token)
-        for end in ends:
-            done |= token == end
-        if bool(done.all()):
-            break
-        ids, position = token[:, None], position[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-    return torch.stack(new, 1)
-
-
-def _pick(
-    logits: Float[Tensor, "batch vocab"], generator: torch.Generator | None
-) -> Int[Tensor, " batch"]:
-    if generator is None:
-        return logits.argmax(-1)
-    drawn = torch.multinomial(logits.float().softmax(-1).cpu(), 1, generator=generator)
-    return drawn[:, 0].to(logits.device)
-
-
-def end_tokens(model: Model) -> set[int]:
-    """Return the tokens that end an answer: the tokenizer's and the generation config's."""
-    config = getattr(model.hf, "generation_config", None)
-    ends: set[Any] = set()
-    ends.add(model.tokenizer.eos_token_id)
-    configured = getattr(config, "eos_token_id", None)
-    ends |= set(configured) if isinstance(configured, (list, tuple)) else {configured}
-    return {e for e in ends if isinstance(e, int)}
 
 
 def decode(model: Model, ids: Sequence[int]) -> str:
