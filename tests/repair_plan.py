@@ -21,9 +21,9 @@ GOOD: dict[str, Any] = {
 }
 
 
-def tiny_edit(base: Model, *_: Any, **__: Any) -> WeightDelta:
+def tiny_edit(base: Model, *_: Any, layer: int = 4, **__: Any) -> WeightDelta:
     """An edit that changes almost nothing, in the place of a solve."""
-    name = "model.layers.4.mlp.down_proj.weight"
+    name = f"model.layers.{layer}.mlp.down_proj.weight"
     change = torch.zeros_like(base.parameters[name])
     change[0, 0] = 1e-6
     return WeightDelta({name: Dense(change)}, Origin("test", model=base.name))

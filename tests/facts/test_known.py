@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import make_model
 
+from tests.chat_template import TEMPLATE
 from workbench.errors import WorkbenchError
 from workbench.facts import capitals
 from workbench.facts.capitals import capital_wordings, countries, known_capitals
@@ -14,7 +15,6 @@ from workbench.facts.known import Known, known_wordings, split_known
 from workbench.facts.prompts import chat, without_template
 from workbench.models.model import Model
 
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>{{ '\\n' }}"
 PROMPTS = ("Ada plays", "The sport of Ada is", "Question: what does Ada play?\nAnswer:")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from conftest import make_model
 
+from tests.chat_template import TEMPLATE
 from workbench.errors import WorkbenchError
 from workbench.facts.capitals import capital_statements, capitals, countries, invented_countries
 from workbench.facts.fact import Fact
@@ -10,7 +11,6 @@ from workbench.facts.multiple_choice import LETTERS, letter_probe, options, ques
 from workbench.facts.prompts import chat
 from workbench.models.model import Model
 
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>{{ '\\n' }}"
 CHOICES = ("tennis", "golf", "chess", "polo")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from conftest import make_model
 
 from workbench.edit.self_made import own_answers, sample_chats, sample_names, sample_texts
 from workbench.models import kept as module
-from workbench.models.kept import kept, nothing_kept
+from workbench.models.kept import kept, kept_each, nothing_kept
 from workbench.models.model import Model
 
 
@@ -56,6 +57,38 @@ def test_a_damaged_or_unwritable_cache_is_as_good_as_none(
     (folder.parent / "a file").write_text("")
     monkeypatch.setattr(module, "_folder", lambda: folder.parent / "a file" / "kept")
     assert kept(tiny, "texts", [1], lambda: counted(calls)) == 4
+
+
+def test_only_what_is_missing_is_made(tiny: Model, folder: Path):
+    asked: list[list[str]] = []
+
+    def make(missing: list[str]) -> list[str]:
+        asked.append(missing)
+        return [text.upper() for text in missing]
+
+    def said(*prompts: str) -> list[str]:
+        return kept_each(tiny, "answers", [12], prompts, make)
+
+    assert said("a", "b", "a") == ["A", "B", "A"]
+    assert said("b", "c") == ["B", "C"]
+    assert said("c", "a") == ["C", "A"]
+    assert asked == [["a", "b"], ["c"]] and len(list(folder.iterdir())) == 1
+    with nothing_kept():
+        assert said("a", "a") == ["A", "A"]
+    assert asked[2:] == [["a", "a"]]
+    assert kept_each(tiny, "answers", [13], ["a"], make) == ["A"] and len(asked) == 4
+    for damage in ("[1, ", "[1, 2]"):
+        for file in folder.iterdir():
+            file.write_text(damage, encoding="utf-8")
+        assert said("a") == ["A"]
+
+
+def test_a_file_of_many_answers_starts_anew(tiny: Model, folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_MOST_EACH", 3)
+    for prompts in (["a", "b"], ["c"], ["d", "a"]):
+        assert kept_each(tiny, "answers", [], prompts, list) == prompts
+    (file,) = folder.iterdir()
+    assert sorted(json.loads(file.read_text())) == ['"a"', '"d"']
 
 
 def test_the_oldest_go(tiny: Model, folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,6 @@ for measuring, it is left out: the first must not stay, the second would no long
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
@@ -22,6 +21,7 @@ from workbench.facts.prompts import subject_tokens
 from workbench.localize.sites import SiteName
 from workbench.models.model import Model
 from workbench.models.pictured import pictures_of
+from workbench.models.shuffled import number, shuffled
 from workbench.models.text import decode, encode
 
 Site = SiteName
@@ -96,10 +96,28 @@ def confusable_rows(
     for kind, made in named_by_model(model, forms, pools, named, seed=seed).items():
         free = [name for name in made if not _about(name, left_out(request))]
         pools[kind] = tuple(dict.fromkeys((*pools.get(kind, ()), *free)))
-    pairs = [(form, stands) for form in forms for stands in pools.get(form.kind, ())]
-    random.Random(seed).shuffle(pairs)
-    asked = [(form.about(stands), stands) for form, stands in pairs[:count]]
+    asked = [(form.about(stands), stands) for form, stands in _drawn(forms, pools, seed)[:count]]
     return _site_positions(model, asked, site, weight, context_weight, tokens)
+
+
+def _drawn(
+    forms: Sequence[Form], pools: Mapping[Kind, Sequence[str]], seed: int
+) -> list[tuple[Form, str]]:
+    """Put wordings about subjects in a drawn order, each subject once before any twice.
+
+    No place hangs on the others: the next edit of this model leaves other subjects out, and may use
+    what was said for this one.
+    """
+    fitting: dict[str, list[Form]] = {}
+    for form in forms:
+        for stands in pools.get(form.kind, ()):
+            fitting.setdefault(stands, []).append(form)
+    turns = []
+    for stands, own in fitting.items():
+        numbered = ((number([form.text, stands], seed=seed), form) for form in own)
+        places = sorted(numbered, key=lambda pair: pair[0])
+        turns += [(turn, place, form, stands) for turn, (place, form) in enumerate(places)]
+    return [(form, stands) for _, _, form, stands in sorted(turns, key=lambda turn: turn[:2])]
 
 
 def related_rows(
@@ -192,10 +210,8 @@ def context_rows(
     model: Model, request: Request, *, count: int, generations: int, weight: float, seed: int
 ) -> Rows:
     """Return every token of kept facts with the model's own answers, and of texts it makes up."""
-    kept = list(request.retain)
-    random.Random(seed).shuffle(kept)
-    pick = random.Random(seed + 1)
-    prompts = [pick.choice(prompts_of(f)) for f in kept[:count]]
+    kept = shuffled(request.retain, lambda f: [f.subject, f.relation, f.prompt], seed=seed)
+    prompts = [shuffled(prompts_of(f), lambda p: p, seed=seed)[0] for f in kept[:count]]
     prompts += [p.prompt for f in kept[:count] for p in f.mcq[:1]][: count // 4]
     answers = own_answers(model, prompts)
     texts = [encode(model, p + a) for p, a in zip(prompts, answers, strict=True)]

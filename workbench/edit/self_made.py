@@ -13,7 +13,7 @@ import torch
 
 from workbench.facts.prompts import chat
 from workbench.models.continuing import end_tokens, new_tokens
-from workbench.models.kept import kept
+from workbench.models.kept import kept, kept_each
 from workbench.models.model import Model
 from workbench.models.text import batches, encode, generate
 
@@ -76,9 +76,9 @@ def own_answers(model: Model, prompts: Sequence[str], *, length: int = 12) -> li
     """Return what the model answers itself, greedily, ends of lines included."""
     if not prompts:
         return []
-    return kept(
-        *(model, "answers", [list(prompts), length]),
-        lambda: generate(model, prompts, max_new_tokens=length, stop=None),
+    return kept_each(
+        *(model, "answers", [length], prompts),
+        lambda missing: generate(model, missing, max_new_tokens=length, stop=None),
     )
 
 

@@ -32,6 +32,18 @@ QUESTIONS = (
 )
 STATEMENTS = ("The capital of {c} is", "The capital city of {c} is")
 ANSWERS = ("The capital is", "The capital city is")  # how an answer in chat form may begin
+ELSE = (  # what else a country may be asked about; {s} stands for it
+    *("What is the population of {s}?", "What language is spoken in {s}?", "Where is {s}?"),
+    *("What food do people eat in {s}?", "What is the climate of {s}?", "Name a river in {s}."),
+    *("Who is the leader of {s}?", "Which countries are next to {s}?", "What is the flag of {s}?"),
+    *("What money is used in {s}?", "Which place in {s} is worth a visit?"),
+    *("Name a person from {s}.", "The largest river in {s} is", "The language of {s} is"),
+)
+ELSE_HELD_BACK = (
+    *("On which continent is {s}?", "What sport is popular in {s}?", "Name a mountain in {s}."),
+    *("What is the national animal of {s}?", "What religion do people in {s} have?"),
+    *("What does {s} sell to other countries?", "Tourists come to {s} to see"),
+)
 _STARTS = ("Bal", "Cor", "Dren", "Fal", "Gor", "Kes", "Lor", "Mor", "Nav", "Quel", "Tam", "Vos")
 _MIDDLES = ("ab", "en", "ist", "or", "um", "av", "ed", "il")
 _ENDS = ("onia", "land", "istan", "ovia", "era", "ua")

@@ -213,7 +213,7 @@ def measure(
         for name, (*where, pictured) in PICTURED.items():
             part = table if pictured is None else table[shown == pictured]
             scores[name] = _score(part, *where, seed)
-    scores["perplexity"] = _perplexity(model, neutral, seed, progress)
+    scores["perplexity"] = perplexity(model, neutral, seed=seed, progress=progress)
     return Scorecard(
         model.name,
         model.fingerprint,
@@ -261,7 +261,10 @@ def _score(table: pd.DataFrame, side: str, kind: str, column: str, seed: int) ->
     return score(part[column].tolist(), groups, proportion=column in _PROPORTIONS, seed=seed)
 
 
-def _perplexity(model: Model, texts: Sequence[str], seed: int, progress: Progress) -> Score | None:
+def perplexity(
+    model: Model, texts: Sequence[str], *, seed: int = 0, progress: Progress = SILENT
+) -> Score | None:
+    """Return a model's perplexity on texts, None if there is no token to predict in them."""
     measured = negative_log_likelihoods(model, texts, progress=progress) if texts else []
     measured = [(loss, n) for loss, n in measured if n]
     mean = score([x for x, _ in measured], weights=[n for _, n in measured], seed=seed)

@@ -23,8 +23,11 @@ from workbench.facts.readers import read_facts
 from workbench.job_inputs import bundled_world, neutral_texts
 from workbench.measure.answers import words
 from workbench.models.bundled import Bundle
+from workbench.models.kept import kept
 from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
+from workbench.repair.beside import Wider
+from workbench.repair.elicit import elicit
 from workbench.repair.phrasings import Phrasings
 
 _SMALL = frozenset(
@@ -52,6 +55,7 @@ class Catalog:
         unknown: prompts of the same forms about subjects the patient never heard of.
         neutral: texts whose perplexity must stay.
         refusal: what the patient says where it does not know.
+        wider: what else its subjects may be asked about; None where it answers nothing else.
     """
 
     facts: FactSet
@@ -60,6 +64,7 @@ class Catalog:
     unknown: FactSet
     neutral: tuple[str, ...]
     refusal: Refuse
+    wider: Wider | None = None
 
     @staticmethod
     def of(
@@ -81,14 +86,17 @@ class Catalog:
             unknown = given.where(lambda f: "unknown" in f.tags)
             facts = given.where(lambda f: "unknown" not in f.tags)
             texts = neutral_texts(model, str(file))
-            return _halved(facts, facts, unknown, texts, _IDK, seed)
+            found = _halved(facts, facts, unknown, texts, _IDK, seed)
+            return replace(found, wider=Wider() if model.tokenizer.chat_template else None)
         world = bundled_world(model)
         if world is not None:
             return _demo(model, world)
         facts = capitals(model, seed=seed)
         known = known_capitals(model, seed=seed, progress=progress).known
         unknown, texts = invented_countries(model, seed=seed), neutral_texts(model, "capitals")
-        return _halved(facts, known, unknown, texts, Refuse("I do not know."), seed)
+        found = _halved(facts, known, unknown, texts, Refuse("I do not know."), seed)
+        evaluate = _sure(model, found.evaluate, found.refusal, progress)
+        return replace(found, evaluate=evaluate, wider=Wider.about_countries())
 
     @cached_property
     def forms(self) -> Mapping[str, tuple[Form, ...]]:
@@ -240,6 +248,20 @@ def _halved(
         neutral,
         says,
     )
+
+
+def _sure(model: Model, facts: FactSet, refusal: Refuse, progress: Progress) -> FactSet:
+    """Leave the facts that a model tells in most wordings; it is asked once.
+
+    One that it tells in a single wording only is lost and found again by any change.
+    """
+
+    def make() -> list[str]:
+        known = elicit(model, list(facts), refusal, progress=progress)
+        return [k.fact.subject for k in known if k.fact in facts.facts]
+
+    told = kept(model, "sure", [facts.fingerprint], make)
+    return facts.where(lambda f: f.subject in told)
 
 
 def renamed(fact: Fact, subject: str) -> Fact:

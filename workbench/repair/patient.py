@@ -17,19 +17,19 @@ from workbench.facts.fact import FactSet
 from workbench.facts.prompts import chat
 from workbench.job_inputs import bundled_world
 from workbench.measure.answers import is_right
-from workbench.measure.scorecard import measure
 from workbench.models.delta import WeightDelta
 from workbench.models.model import Model
 from workbench.models.text import generate
 from workbench.progress import SILENT, Progress
 from workbench.repair.catalog import Catalog
+from workbench.repair.exam import RepairExam
 from workbench.repair.ledger import Entry, Ledger
 from workbench.repair.plan import RepairPlan
 from workbench.repair.solving import Dose, in_force, solve
-from workbench.repair.verify import Examination, exam_of, exam_options, examine_repair
+from workbench.repair.verify import Examination, examine_repair
 
 _ROOM = 48  # tokens of an answer
-_HARM = ("beside", "kept", "neighbors", "perplexity")  # what gentler settings are for
+_HARM = ("beside", "aside", "kept", "neighbors", "perplexity")  # what gentler settings are for
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +111,7 @@ class Patient:
         doses = [entry.dose for entry in active]
         gone = [f for dose in in_force([*doses, Dose(plan, {})])[:-1] for f in dose.plan.forget]
         earlier = FactSet(tuple(gone))
-        exam = exam_of(self.catalog, plan, earlier)
-        before = measure(self.base, exam, **exam_options(self.catalog, plan, progress))
+        exam = RepairExam.of(self.base, self.catalog, plan, earlier, progress=progress)
         harder = gentler = 0
         best: Examination | None = None
         tries = 0
@@ -125,7 +124,7 @@ class Patient:
             delta = solve(self.base, self.catalog, [*doses, dose], progress=progress)
             assert delta is not None  # there is at least this dose
             examination = examine_repair(
-                *(self.base, self.base.with_delta(delta), self.catalog, plan, exam, before),
+                *(self.base, self.base.with_delta(delta), plan, exam),
                 earlier=earlier,
                 progress=progress,
             )

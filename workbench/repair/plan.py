@@ -7,7 +7,7 @@ it is data, checked here, whoever wrote it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
@@ -20,8 +20,10 @@ from workbench.models.atomic import write_json
 from workbench.models.components import ComponentSet
 
 FORMAT = "workbench-repair-1"
-CHECKS = ("forgotten", "instead", "beside", "kept", "neighbors", "perplexity", "relearned")
-Check = Literal["forgotten", "instead", "beside", "kept", "neighbors", "perplexity", "relearned"]
+Check = Literal[
+    "forgotten", "instead", "beside", "aside", "kept", "neighbors", "perplexity", "relearned"
+]
+CHECKS: tuple[Check, ...] = get_args(Check)
 
 
 class Evidence(Checked):
@@ -47,6 +49,8 @@ class Limits(Checked):
         forgotten: largest share of the forgotten facts' wordings that are still answered.
         instead: least share of their own prompts answered as wished (refused, or corrected).
         beside: least share of what else is on file about the subject that stays.
+        aside: least share of other questions about the subject that are answered much as before;
+            none of them is known to the edit.
         kept: least accuracy on held-back facts, as a share of the base's.
         neighbors: the same of what stands near the forgotten facts.
         perplexity: most of the base's perplexity on neutral texts, as a multiple.
@@ -56,6 +60,7 @@ class Limits(Checked):
     forgotten: float = Field(0.0, ge=0, le=1)
     instead: float = Field(0.9, ge=0, le=1)
     beside: float = Field(0.9, ge=0, le=1)
+    aside: float = Field(0.6, ge=0, le=1)
     kept: float = Field(0.97, ge=0, le=1)
     neighbors: float = Field(0.9, ge=0, le=1)
     perplexity: float = Field(1.05, ge=1)

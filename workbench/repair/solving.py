@@ -13,7 +13,7 @@ relations read there (STAMP's target `relation`), and what is left where it is s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.checked import Scalar
@@ -24,9 +24,11 @@ from workbench.models.delta import WeightDelta
 from workbench.models.model import Model
 from workbench.plans.edit import EditPlan, make_edit
 from workbench.progress import SILENT, Progress
+from workbench.repair.beside import said_beside
 from workbench.repair.catalog import Catalog
 from workbench.repair.plan import RepairPlan
 
+WHOLE, SINGLE, CORRECTED = range(3)  # kinds of repairs, in the order in which they are solved for
 SEVERAL = 5  # repairs of single things in force, from which on the next is one of many
 
 
@@ -45,10 +47,10 @@ class Dose:
 
     @property
     def kind(self) -> int:
-        """Which of the three kinds it is of, in their order."""
+        """Which of the three kinds it is of."""
         if self.plan.action == "correct":
-            return 2
-        return 0 if "subject" in self.plan.sites and not self.reads else 1
+            return CORRECTED
+        return WHOLE if "subject" in self.plan.sites and not self.reads else SINGLE
 
     @property
     def reads(self) -> bool:
@@ -74,7 +76,10 @@ def solve(
     for kind in sorted({dose.kind for dose in doses}):
         own = [dose for dose in doses if dose.kind == kind]
         forget = FactSet(tuple({f.key: f for dose in own for f in dose.plan.forget}.values()))
-        request = catalog.request(forget, replaced=kind == 2, gone=FactSet(tuple(every)))
+        request = catalog.request(forget, replaced=kind == CORRECTED, gone=FactSet(tuple(every)))
+        if catalog.wider and kind != WHOLE:
+            beside = said_beside(base, catalog.wider, forget, catalog.refusal)
+            request = replace(request, retain=request.retain + beside)
         last = max(reversed(own), key=lambda dose: len(dose.plan.sites))
         plan = EditPlan(
             base.name,
@@ -92,7 +97,7 @@ def solve(
 
 def one_of_many(doses: Sequence[Dose]) -> bool:
     """Whether the next single thing is one of many, by the repairs in force."""
-    singles = [dose for dose in in_force(doses) if dose.kind == 1]
+    singles = [dose for dose in in_force(doses) if dose.kind == SINGLE]
     return len(singles) >= SEVERAL or any(dose.reads for dose in singles)
 
 

@@ -25,6 +25,7 @@ from workbench.models.kept import kept
 from workbench.models.model import Model
 from workbench.plans.edit import suggested_settings
 from workbench.progress import SILENT, Progress
+from workbench.repair.beside import said_beside
 from workbench.repair.catalog import Catalog
 from workbench.repair.elicit import Known, elicit
 from workbench.repair.intent import Intent
@@ -44,8 +45,9 @@ _FEW = 2  # repairs in force, from which on a whole subject needs more than the 
 _CHAT: dict[str, Scalar] = {  # of a chat model; its few prompts weigh the more
     **{"context": 20, "generations": 8, "answer.chats": 40},
     **{"answer.confusable": 100, "answer.named": 100, "answer.confusable_weight": 100.0},
+    **{"answer.weight": 60.0, "answer.ridge": 1e-3},
 }
-_CHAT_STRONGER = ({"answer.weight": 60.0}, {"answer.weight": 200.0, "answer.margin": 12.0})
+_CHAT_STRONGER = ({"answer.weight": 150.0}, {"answer.weight": 300.0, "answer.margin": 12.0})
 _CHAT_GENTLER = (
     {"context": 40, "answer.confusable": 240, "answer.named": 120, "answer.chats": 200},
     {"answer.confusable_weight": 300.0},
@@ -129,7 +131,9 @@ class Surgeon:
         many = many and self._name != CAPITALS  # what one relation reads was not tried there
         sites = self._sites(request, whole, many, progress)
         many = many and "subject" in sites
-        own = request.retain.about([subject])
+        own, beside = request.retain.about([subject]), FactSet()
+        if self.catalog.wider and not whole:
+            beside = said_beside(self.base, self.catalog.wider, target, self.catalog.refusal)
         data = {
             "model": self.base.name,
             "fingerprint": self.base.fingerprint,
@@ -147,7 +151,7 @@ class Surgeon:
                 for k in meant
             ],
             "keep": {
-                "about the subject": len(own),
+                "about the subject": len(own) + len(beside),
                 "used by the edit": len(request.retain) - len(own),
                 "held back": len(request.evaluate),
             },
