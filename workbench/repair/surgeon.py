@@ -8,7 +8,7 @@ asked of it, and where it recalls such things is traced once and kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.checked import Scalar
@@ -43,15 +43,15 @@ _GENTLER = (_CAREFUL, _LARGE, {"confusable_weight": 10.0})
 _WHOLE = {"ridge": 0.1}  # its several facts are forgotten as surely, and others keep more
 _FEW = 2  # repairs in force, from which on a whole subject needs more than the quick buffer
 _CHAT: dict[str, Scalar] = {  # of a chat model; its few prompts weigh the more
-    **{"context": 20, "generations": 8, "answer.chats": 40},
-    **{"answer.confusable": 100, "answer.named": 100, "answer.confusable_weight": 100.0},
-    **{"answer.weight": 60.0, "answer.ridge": 1e-3},
+    **{"context": 20, "generations": 8, "answer.chats": 10},
+    **{"answer.confusable": 160, "answer.named": 130, "answer.confusable_weight": 100.0},
+    **{"answer.weight": 100.0, "answer.margin": 6.0, "answer.ridge": 1e-3},
 }
-_CHAT_STRONGER = ({"answer.weight": 150.0}, {"answer.weight": 300.0, "answer.margin": 12.0})
-_CHAT_GENTLER = (
-    {"context": 40, "answer.confusable": 240, "answer.named": 120, "answer.chats": 200},
-    {"answer.confusable_weight": 300.0},
-)
+_CHAT_STRONGER = ({"answer.weight": 200.0}, {"answer.margin": 9.0})
+_CHAT_GENTLER = ({"answer.margin": 4.5},)
+# It tells a capital in four wordings of six: of the few questions that it answers, a single one
+# that is lost is 0.02.
+_CHAT_LIMITS = Limits(kept=0.95)
 _MANY: dict[str, Scalar] = {
     **{"chats": 0, "answer.confusable_weight": 40.0, "answer.weight": 50.0},
     **{"subject.target": "relation", "subject.spare": 8.0, "subject.confusable_weight": 3.0},
@@ -79,13 +79,13 @@ class Surgeon:
     Attributes:
         base: the patient before any repair; where it recalls is traced in it.
         catalog: what is on file about its world.
-        limits: what repairs must reach.
+        limits: what repairs must reach; None for those that go with the patient.
         seed: of every draw.
     """
 
     base: Model
     catalog: Catalog
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits | None = None
     seed: int = 0
 
     def plan(
@@ -157,7 +157,7 @@ class Surgeon:
             },
             "sites": sites,
             **self._settings(len(others), many=many, whole=whole),
-            "limits": self.limits,
+            "limits": self.limits or (_CHAT_LIMITS if self._name == CAPITALS else Limits()),
             "checks": CHECKS,
             "seed": self.seed,
         }
