@@ -23,6 +23,7 @@ _CHECKS = {
     "forgotten": "forgotten questions that are still answered, in any wording",
     "instead": "forgotten questions answered as wished",
     "beside": "what else it knows about the subject",
+    "aside": "other questions about the subject answered much as before",
     "kept": "facts that were held back, as a share of the base's",
     "neighbors": "what stands near the forgotten facts, the same",
     "perplexity": "perplexity on neutral texts, as a share of the base's",
