@@ -20,6 +20,7 @@ from workbench.models.load import load
 from workbench.models.model import Model
 from workbench.repair import beside as module
 from workbench.repair import catalog as catalog_module
+from workbench.repair import elicit as elicit_module
 from workbench.repair import exam as exam_module
 from workbench.repair import solving, verify
 from workbench.repair.beside import RELATION, Wider, said_beside, share_alike
@@ -154,8 +155,9 @@ def test_capitals_held_back_are_those_told_in_most_wordings(
         other = replace(facts[1], target="The capital is Atlantis")
         return (*(Known(f, 0.5, 6) for f in facts[2:]), Known(other, 1.0, 6))
 
-    monkeypatch.setattr(catalog_module, "elicit", elicit)
+    monkeypatch.setattr(elicit_module, "elicit", elicit)
     catalog = Catalog.of(chatty)
+    assert Catalog.of(chatty).evaluate == catalog.evaluate  # it is asked once
     assert len(asked) == 10 and list(catalog.evaluate.subjects) == asked[2:]
     assert not {*asked} & {*catalog.retain.subjects}
     assert catalog.wider == Wider.about_countries()

@@ -23,11 +23,10 @@ from workbench.facts.readers import read_facts
 from workbench.job_inputs import bundled_world, neutral_texts
 from workbench.measure.answers import words
 from workbench.models.bundled import Bundle
-from workbench.models.kept import kept
 from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
 from workbench.repair.beside import Wider
-from workbench.repair.elicit import elicit
+from workbench.repair.elicit import told_in_most
 from workbench.repair.phrasings import Phrasings
 
 _SMALL = frozenset(
@@ -95,7 +94,7 @@ class Catalog:
         known = known_capitals(model, seed=seed, progress=progress).known
         unknown, texts = invented_countries(model, seed=seed), neutral_texts(model, "capitals")
         found = _halved(facts, known, unknown, texts, Refuse("I do not know."), seed)
-        evaluate = _sure(model, found.evaluate, found.refusal, progress)
+        evaluate = told_in_most(model, found.evaluate, found.refusal, progress=progress)
         return replace(found, evaluate=evaluate, wider=Wider.about_countries())
 
     @cached_property
@@ -248,20 +247,6 @@ def _halved(
         neutral,
         says,
     )
-
-
-def _sure(model: Model, facts: FactSet, refusal: Refuse, progress: Progress) -> FactSet:
-    """Leave the facts that a model tells in most wordings; it is asked once.
-
-    One that it tells in a single wording only is lost and found again by any change.
-    """
-
-    def make() -> list[str]:
-        known = elicit(model, list(facts), refusal, progress=progress)
-        return [k.fact.subject for k in known if k.fact in facts.facts]
-
-    told = kept(model, "sure", [facts.fingerprint], make)
-    return facts.where(lambda f: f.subject in told)
 
 
 def renamed(fact: Fact, subject: str) -> Fact:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from workbench.edit.forms import prompts_of
 from workbench.facts.accepted import accepted
-from workbench.facts.fact import Behaviour, Fact
+from workbench.facts.fact import Behaviour, Fact, FactSet
 from workbench.facts.prompts import lead
 from workbench.measure.answers import first_sentence, is_refusal, is_right, words
+from workbench.models.kept import kept
 from workbench.models.model import Model
 from workbench.models.text import generate
 from workbench.progress import SILENT, Progress
@@ -67,3 +68,19 @@ def elicit(
             told = replace(fact, target=own_answer, foil=None, choices=(), mcq=(), extra={})
             out.append(Known(told, n / len(said), len(said)))
     return tuple(out)
+
+
+def told_in_most(
+    model: Model, facts: FactSet, behaviour: Behaviour, *, progress: Progress = SILENT
+) -> FactSet:
+    """Leave the facts that a model tells in most wordings as they are on file; it is asked once.
+
+    One that it tells in a single wording only is lost and found again by any change.
+    """
+
+    def make() -> list[list[str]]:
+        known = elicit(model, list(facts), behaviour, progress=progress)
+        return [list(k.fact.key) for k in known if k.fact in facts.facts]
+
+    told = {tuple(key) for key in kept(model, "told", [facts.fingerprint], make)}
+    return facts.where(lambda f: f.key in told)
