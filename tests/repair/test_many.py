@@ -156,11 +156,11 @@ def test_a_chat_models_single_things_go_where_they_are_said(
     others = [dose(f"P{i}") for i in range(SEVERAL)]
     made = surgeon.plan(Intent("forget", "Mona Zojum", "sport"), base, others=others)
     assert made.sites == {"answer": "mlp.4-5"} and made.settings["answer.target"] == "logits"
+    kinds = ("answer.confusable", "answer.named", "answer.chats")
     tried = made.settings
-    for more in made.gentler:  # every step asks for more care where the answer is written
+    for more in made.gentler:  # every step keeps more prompts where the answer is written
         later = {**tried, **more}
-        assert all(later[k] >= tried[k] for k in more if k.startswith("answer."))
-        assert any(later[k] > tried[k] for k in more if k.startswith("answer."))
+        assert sum(later[k] for k in kinds) > sum(tried[k] for k in kinds)
         tried = later
 
 
