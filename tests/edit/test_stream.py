@@ -6,6 +6,8 @@ from functools import partial
 
 import pytest
 import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from tests.conftest import TEXT
 from workbench.edit.cost import as_first
@@ -151,6 +153,34 @@ def test_another_try_starts_where_the_first_did(tiny, monkeypatch):
         assert len(begun) > before
         KEPT.clear()
         torch.testing.assert_close(found, Stream(model, own, layers).after(model.hf))
+
+
+def test_what_a_chunk_shares_is_run_once(family_model, monkeypatch):
+    """Sequences of one beginning, and one that begins otherwise, give what each gives by itself."""
+    KEPT.clear()
+    own = [encode(family_model, t) for t in TEXT]
+    form = (own[0] * 20)[:24]
+    sequences = [tuple(form + ids) for ids in own[1:4]] + [tuple(own[0])]
+    rows = Rows(tuple(sequences), tuple((0, len(s) // 2, len(s) - 1) for s in sequences))
+    ran = []
+    behind = Stream._behind
+    monkeypatch.setattr(Stream, "_behind", lambda *args: ran.append(args[3]) or behind(*args))
+    hf = family_model.fork().hf
+    stream = Stream(family_model, rows, [1, 2], max_tokens=3 * len(max(sequences, key=len)))
+    if type(DynamicCache(config=hf.config).layers[0]) is DynamicLayer:
+        assert ran and min(ran) >= len(form)
+    else:
+        assert not ran
+    stream.advance(hf, 2)
+    writer = family_model.structure.writer(Component(2, "mlp"))
+    x, _, after = stream.observe(hf, writer)
+    monkeypatch.setattr("workbench.edit.stream.worth_sharing", lambda texts: 0)
+    KEPT.clear()
+    alone = Stream(family_model, rows, [1, 2])
+    alone.advance(hf, 2)
+    keys, _, expected = alone.observe(hf, writer)
+    torch.testing.assert_close(x, keys, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_large_start_is_not_kept(tiny, monkeypatch):

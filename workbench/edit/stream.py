@@ -8,6 +8,7 @@ block reads the matrix's output, so the block is not run again either (`edited`)
 
 Sequences are padded on the right, which a causal model never sees; the arguments a block is called
 with (position embeddings, masks) are recorded from the model itself, so no family is special here.
+A beginning that all sequences of a chunk share, such as a system prompt, is run once.
 An edit that is tried again with another setting starts from the same streams: the last few starts
 are kept.
 """
@@ -22,10 +23,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from workbench.edit.rows import Rows, chunks, offsets
 from workbench.models.components import Structure, Writer
 from workbench.models.model import Model
+from workbench.models.prefix import is_plain, worth_sharing
 from workbench.models.text import pad, pad_id
 from workbench.models.vision import pixels_for
 from workbench.progress import SILENT, Progress
@@ -104,8 +107,8 @@ class Stream:
         groups = list(chunks(rows, max_tokens))
 
         def start() -> list[_Chunk]:
-            hf = model.fork().hf
-            return [self._start(hf, rows, g, model) for g in progress.track(groups, label)]
+            hf, passing = model.fork().hf, model.fork().hf
+            return [self._start(hf, passing, rows, g, model) for g in progress.track(groups, label)]
 
         padded = sum(len(g) * max(len(rows.sequences[i]) for i in g) for g in groups)
         if padded * model.d_model > _MOST_STARTED:
@@ -119,11 +122,19 @@ class Stream:
         return hf.get_submodule(self.structure.layers[layer].block)
 
     @torch.no_grad()
-    def _start(self, hf: Any, rows: Rows, group: list[int], model: Model) -> _Chunk:
+    def _start(self, hf: Any, passing: Any, rows: Rows, group: list[int], model: Model) -> _Chunk:
         sequences = [rows.sequences[i] for i in group]
-        ids, device = pad(sequences, pad_id(model))[0], model.device
+        device = model.device
+        ids = pad(sequences, pad_id(model))[0].to(device)
         pixels = pixels_for(model.vision, sequences, device)
-        hidden, calls = self._record(hf, input_ids=ids.to(device), **pixels)
+        shared = worth_sharing(sequences) if self.layer and not pixels else 0
+        cache = DynamicCache(config=hf.config)
+        if shared and is_plain(cache):
+            _, calls = self._record(passing, 0, input_ids=ids, use_cache=False)
+            hidden = self._behind(hf, ids, shared, cache)
+        else:
+            first = self.layer
+            hidden, calls = self._record(hf, first, input_ids=ids, use_cache=False, **pixels)
         first = offsets(rows)
         picks = [
             (r, p, w, first[i] + k)
@@ -140,19 +151,29 @@ class Stream:
             torch.tensor(order, dtype=torch.long, device=device),
         )
 
-    def _record(self, hf: Any, **inputs: Tensor) -> tuple[Tensor, dict[str, _Call]]:
-        """Return the input of the first block of interest and every later block's arguments.
+    def _behind(
+        self, hf: Any, ids: Int[Tensor, "batch pos"], shared: int, cache: DynamicCache
+    ) -> Tensor:
+        """Return the input of the first block of interest, the shared beginning run but once."""
+        beginning, rest = ids[:1, :shared], ids[:, shared:]
+        first, _ = self._record(hf, self.layer, input_ids=beginning, past_key_values=cache)
+        cache.batch_repeat_interleave(len(ids))
+        behind, _ = self._record(hf, self.layer, input_ids=rest, past_key_values=cache)
+        return torch.cat([first.expand(len(ids), -1, -1), behind], 1)
+
+    def _record(self, hf: Any, first: int, **inputs: Any) -> tuple[Tensor, dict[str, _Call]]:
+        """Return the input of block `first` and the arguments of this one and every later block.
 
         Blocks may get different masks (sliding windows), so each one's arguments are recorded; the
         blocks themselves are passed over, which is why `hf` must be a private copy.
         """
         hidden: list[Tensor] = []
         calls: dict[str, _Call] = {}
-        for layer in range(self.layer, self._last + 1):
+        for layer in range(first, self._last + 1):
             name = self.structure.layers[layer].block
             hf.get_submodule(name).forward = _recorder(name, hidden, calls, layer == self._last)
         with contextlib.suppress(_Stop):
-            hf(**inputs, use_cache=False)
+            hf(**inputs)
         return hidden[0], calls
 
     @torch.no_grad()

@@ -78,6 +78,24 @@ def is_plain(cache: Any) -> bool:
     return type(cache) is DynamicCache and all(type(la) is DynamicLayer for la in cache.layers)
 
 
+def worth_sharing(texts: Sequence[Sequence[int]]) -> int:
+    """Return how many first tokens all texts share, 0 if running them once saves too little.
+
+    At least one token of every text is left to run.
+    """
+    shortest, longest = min(texts, key=len), max(texts, key=len)
+    length = min(_common(shortest, text) for text in texts)
+    length = min(length, len(shortest) - 1)
+    cost = length + len(texts) * (len(longest) - length)
+    return length if cost < _WORTH * len(texts) * len(longest) else 0
+
+
+def _common(text: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many first tokens two texts share."""
+    pairs = zip(text, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def _begins(text: Sequence[int], shared: Sequence[int]) -> bool:
     """Whether a text begins so and goes on: its last token has to be run by itself."""
     return len(text) > len(shared) and list(text[: len(shared)]) == list(shared)
@@ -90,14 +108,7 @@ def _shared(texts: Sequence[Sequence[int]]) -> int:
     the longest rest.
     """
     longest = max(texts, key=len)
-
-    def common(text: Sequence[int]) -> int:
-        same = sum(
-            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, longest, strict=False))
-        )
-        return min(same, len(text) - 1)
-
-    shares = [common(text) for text in texts]
+    shares = [min(_common(text, longest), len(text) - 1) for text in texts]
     best, least = 0, _WORTH * len(texts) * len(longest)
     for length in set(shares) - {0}:
         rests = (len(t) - length * (n >= length) for t, n in zip(texts, shares, strict=True))
