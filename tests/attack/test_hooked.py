@@ -78,7 +78,7 @@ def test_states_are_put_in_at_their_positions(tiny: Model, other: Model, where) 
     places = (mask.cumsum(1) - 1).clamp(min=0)
     for layer in range(tiny.n_layers):
         with with_states_of(other, tiny, layer, at) as lent, torch.no_grad():
-            given = {"attention_mask": mask, "position_ids": places, "past_key_values": None}
+            given = {"attention_mask": mask, "position_ids": places}
             logits = lent.hf(input_ids=torch.tensor(rows), **given).logits[:, -1]
         for row, own in enumerate(ids):
             wanted = plainly_patched(other, tiny, own, layer, slice(None) if at is None else where)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.localize.runs import Parts, before, behind, first_of, with_first
+from workbench.models.caching import cache_in
 from workbench.models.model import Model
 
 Ids = tuple[int, ...]
@@ -88,7 +89,7 @@ def with_states_of(
 
 def reads_prompts(kwargs: Mapping[str, Any]) -> bool:
     """Whether a call of the model reads whole prompts, not one token behind them."""
-    return kwargs.get("past_key_values") is None
+    return cache_in(kwargs) is None
 
 
 def prompt_ids(kwargs: Mapping[str, Any]) -> list[Ids]:

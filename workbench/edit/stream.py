@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from workbench.edit.rows import Rows, chunks, offsets
+from workbench.models.caching import as_cache, is_plain
 from workbench.models.components import Structure, Writer
 from workbench.models.model import Model
-from workbench.models.prefix import is_plain, worth_sharing
+from workbench.models.prefix import worth_sharing
 from workbench.models.text import pad, pad_id
 from workbench.models.vision import pixels_for
 from workbench.progress import SILENT, Progress
@@ -156,9 +157,9 @@ class Stream:
     ) -> Tensor:
         """Return the input of the first block of interest, the shared beginning run but once."""
         beginning, rest = ids[:1, :shared], ids[:, shared:]
-        first, _ = self._record(hf, self.layer, input_ids=beginning, past_key_values=cache)
+        first, _ = self._record(hf, self.layer, input_ids=beginning, **as_cache(cache))
         cache.batch_repeat_interleave(len(ids))
-        behind, _ = self._record(hf, self.layer, input_ids=rest, past_key_values=cache)
+        behind, _ = self._record(hf, self.layer, input_ids=rest, **as_cache(cache))
         return torch.cat([first.expand(len(ids), -1, -1), behind], 1)
 
     def _record(self, hf: Any, first: int, **inputs: Any) -> tuple[Tensor, dict[str, _Call]]:

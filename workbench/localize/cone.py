@@ -51,6 +51,7 @@ from workbench.localize.runs import (
     with_first,
     with_stream,
 )
+from workbench.models.caching import as_cache
 from workbench.models.model import Model
 from workbench.progress import SILENT, Progress
 
@@ -250,7 +251,7 @@ def _run_from(parts: Parts, base: Run, t: int) -> Float[Tensor, "row vocab"]:
         parts,
         inputs_embeds=base.embeds[:1, t:],
         position_ids=torch.arange(t, base.embeds.shape[1], device=base.embeds.device)[None],
-        past_key_values=Cache(layers=past),  # type: ignore[arg-type]
+        **as_cache(Cache(layers=past)),
     )
 
 

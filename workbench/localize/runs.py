@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from workbench.localize.localization import CellKind
+from workbench.models.caching import as_cache
 from workbench.models.components import Component
 from workbench.models.model import Model
 
@@ -98,7 +99,7 @@ def record(parts: Parts, embeds: Float[Tensor, "row pos d_model"]) -> Run:
             behind(hooks, attn_out, keep_attn)
             behind(hooks, mlp_out, lambda m, args, out: outputs["mlp"].append(out))
         behind(hooks, parts.blocks[-1], lambda m, args, out: stream.append(first_of(out)))
-        logits = last_logits(parts, inputs_embeds=embeds, past_key_values=cache)
+        logits = last_logits(parts, inputs_embeds=embeds, **as_cache(cache))
     past = [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[attr-defined]
     return Run(embeds, stream, outputs, past, logits)  # type: ignore[arg-type]
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.models.caching import as_cache, cache_of
 from workbench.models.model import Model
 from workbench.models.text import Batch, batches, pad, pad_id, unembed
 from workbench.progress import SILENT, Progress
@@ -106,8 +107,9 @@ def _behind(
     longer = [i for i, row in enumerate(flat) if len(tails[row]) > 1]
     if longer:
         kept = head[longer]
-        run.past_key_values.batch_select_indices(kept)
-        rest = _rest(model, run.past_key_values, mask[kept], [tails[flat[i]] for i in longer])
+        cache = cache_of(run)
+        cache.batch_select_indices(kept)
+        rest = _rest(model, cache, mask[kept], [tails[flat[i]] for i in longer])
         total[longer] += rest
     return [
         (row, Likelihood(value, rank))
@@ -134,8 +136,8 @@ def _rest(
         input_ids=ids,
         attention_mask=torch.cat([before, mask], 1),
         position_ids=before.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=ids.device),
-        past_key_values=cache,
         use_cache=True,
+        **as_cache(cache),
     ).last_hidden_state
     row, at = mask.nonzero(as_tuple=True)
     labels = torch.tensor([token for t in tails for token in t[1:]], device=ids.device)

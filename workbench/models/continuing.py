@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from workbench.models.caching import as_cache, cache_of, is_plain
 from workbench.models.model import Model
-from workbench.models.prefix import behind_shared, is_plain, whole
+from workbench.models.prefix import behind_shared, whole
 
 _MANY = 0.25  # share of the rows that have ended, from which on they are left out
 
@@ -56,12 +57,12 @@ def new_tokens(
             input_ids=left,
             attention_mask=mask,
             position_ids=position,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **as_cache(cache),
             **seen,
         )
-        cache, seen = result.past_key_values, {}  # pictures stand in the prompt, read once
+        cache, seen = cache_of(result), {}  # pictures stand in the prompt, read once
         logits = result.logits[:, -1]
         if generator is not None and model.vision is not None:
             logits[:, model.vision.token_id] = -torch.inf

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+
+from workbench.models.caching import as_cache, is_plain
 
 _WORTH = 0.8  # share of the tokens that may be left to run for a shared beginning to be worth it
 
@@ -58,7 +59,7 @@ def behind_shared(
     if not length:
         return whole(ids, mask)
     shared = max(texts, key=len)[:length]
-    hf(input_ids=ids.new_tensor([shared]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    hf(input_ids=ids.new_tensor([shared]), use_cache=True, logits_to_keep=1, **as_cache(cache))
     cache.batch_repeat_interleave(len(texts))
     has = mask.new_tensor([_begins(t, shared) for t in texts])
     width = max(len(t) - length * h for t, h in zip(texts, has.tolist(), strict=True))
@@ -71,11 +72,6 @@ def behind_shared(
         (place + length * has[:, None]).clamp(min=0),
         cache,
     )
-
-
-def is_plain(cache: Any) -> bool:
-    """Whether a cache keeps every key and value of every row, and nothing else."""
-    return type(cache) is DynamicCache and all(type(la) is DynamicLayer for la in cache.layers)
 
 
 def worth_sharing(texts: Sequence[Sequence[int]]) -> int:
