@@ -202,6 +202,34 @@ def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
     assert record["status"] == "INTERRUPTED"
 
 
+def test_a_ctrl_c_that_python_drops_stops_at_the_next_step() -> None:
+    code = """
+import os, signal, weakref
+from workbench.cli.console import heed_interrupts, progress_bar
+from workbench.progress import Cancelled
+
+class Held: pass
+
+def let_go(_):
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000): pass
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+heed_interrupts()
+held = Held()
+reference = weakref.ref(held, let_go)
+del held
+print("went on")
+with progress_bar(as_json=True) as progress:
+    try:
+        list(progress.track(range(3), "steps"))
+    except Cancelled:
+        print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["went on", "stopped"], done.stderr
+
+
 def test_the_bar_says_how_much_time_is_left() -> None:
     assert bar_line(10, 40, "tracing", 5.0).endswith("10/40, 0:15 left")
     assert bar_line(1, 100, "tracing", 2.0).endswith("1/100, 3:18 left")

@@ -7,7 +7,7 @@ import typer
 from workbench.cli.attack import attack, compare
 from workbench.cli.change import edit, export, measure
 from workbench.cli.circuit import circuit
-from workbench.cli.console import Guarded
+from workbench.cli.console import Guarded, heed_interrupts
 from workbench.cli.demo import demo
 from workbench.cli.locate import localize
 from workbench.cli.look import facts_app, models_app, runs_app
@@ -57,4 +57,5 @@ def _version(
 
 def main() -> None:
     """Run the command line."""
+    heed_interrupts()
     app()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,9 +18,10 @@ from typer.core import TyperGroup
 
 from workbench.errors import WorkbenchError
 from workbench.models.atomic import whole_folder
-from workbench.progress import SILENT, Cancelled, Progress, seconds_left
+from workbench.progress import Cancelled, Progress, seconds_left
 
 USER_ERROR, INTERRUPTED = 2, 130
+_interrupted = threading.Event()
 _WIDTH = 24
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -64,6 +67,21 @@ class Guarded(TyperGroup):
             raise typer.Exit(0) from None
 
 
+def heed_interrupts() -> None:
+    """Stop at the next step even where an interrupt's exception is lost.
+
+    Python drops what is raised while it lets go of an object, and with it the user's Ctrl-C. A
+    process that was started to ignore interrupts goes on ignoring them.
+    """
+
+    def note(number: int, frame: object) -> None:
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
+
+
 class Bar:
     """One line on a terminal: label, bar, steps, time left."""
 
@@ -103,11 +121,11 @@ def bar_line(done: int, total: int, label: str, seconds: float) -> str:
 def progress_bar(as_json: bool) -> Iterator[Progress]:
     """Show progress on stderr if a person looks at it."""
     if as_json or not sys.stderr.isatty():
-        yield SILENT
+        yield Progress(cancelled=_interrupted.is_set)
         return
     bar = Bar(sys.stderr)
     try:
-        yield Progress(report=bar.report)
+        yield Progress(bar.report, _interrupted.is_set)
     finally:
         bar.clear()
 
