@@ -10,7 +10,7 @@ import torch
 from conftest import make_model
 from torch.nn.modules import module as torch_module
 
-from workbench.edit import covariance, retain, stream
+from workbench.edit import covariance, kept_keys, read_once, retain, stream
 from workbench.edit.cost import as_first, metered
 from workbench.edit.train import lessons
 from workbench.models.model import Model, share_parameters
@@ -18,6 +18,7 @@ from workbench.models.text import generate
 
 IDS = torch.arange(1, 15).reshape(2, 7)
 TOKENS = 2 * 7
+KEEPERS = (covariance, kept_keys, lessons, read_once, retain, stream)
 
 
 def test_a_forward_pass_is_its_tokens(family_model: Model) -> None:
@@ -137,9 +138,9 @@ def test_an_edit_after_forgetting_costs_as_much_as_the_first() -> None:
         first = cost()
     assert cost() < first
     for kept_on_disk in (False, True):
-        retain.KEPT.clear()
-        stream.KEPT.clear()
+        for module in KEEPERS:
+            module.KEPT.clear()
         assert (cost() < first) == kept_on_disk
     with as_first():
-        assert not any((retain.KEPT, stream.KEPT, covariance.KEPT, lessons.KEPT))
+        assert not any(module.KEPT for module in KEEPERS)
         assert cost() == first

@@ -89,7 +89,7 @@ def test_it_is_kept_by_what_it_is_made_of(tiny, monkeypatch):
     other = covariances(tiny, request(("Ada Brook",)), one, **options)
     assert other[name] is not first[name]
     assert covariances(tiny, request(), one, **{**options, "seed": 12})[name] is not first[name]
-    monkeypatch.setattr(covariance, "_moments", lambda *args: pytest.fail("made again"))
+    monkeypatch.setattr(covariance, "moments_of", lambda *args: pytest.fail("made again"))
     again = covariances(tiny, request(), two, **options)
     assert all(again[p] is both[p] for p in both)
 

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.edit.matrix import before_norm
+from workbench.edit.read_once import LABEL, ReadOnce
 from workbench.edit.readout import readout_change
 from workbench.edit.relation_reading import Reading
 from workbench.edit.stream import Stream
@@ -28,16 +29,20 @@ from workbench.models.model import Model
 from workbench.models.noisy_vision import PictureNoise, blinded
 from workbench.progress import SILENT, Progress
 
+_OF_OUTPUTS = ("mean", "subspace")
+
 
 @dataclass(frozen=True, eq=False)
 class Aim:
     """Where the forget activations are to go, read from the model before the edit.
 
     Attributes:
-        base: a private copy of that model.
         task: what to move.
         target: by which rule.
-        reference: the activations that say where to.
+        reference: the stream at the positions that say where to.
+        outputs: the same positions for the targets `mean` and `subspace`, which go by what the
+            matrices write; None for the others.
+        base: a private copy of the model to read these through.
         own: what the base has at the forget positions; None where the aim is the reference itself.
         beyond: how far past the reference, as a share of the base's distance from it.
         margin: lead in logits of the wanted text, for target `logits`.
@@ -45,11 +50,12 @@ class Aim:
         reading: what of a change the relations to forget read, for target `relation`.
     """
 
-    base: Any
     task: Task
     target: TargetName
-    reference: Stream
-    own: Stream | None
+    reference: ReadOnce
+    outputs: Stream | None
+    base: Any
+    own: ReadOnce | None
     beyond: float
     margin: float
     dimensions: int
@@ -70,21 +76,16 @@ class Aim:
         progress: Progress = SILENT,
     ) -> Aim:
         """Begin at the first of `layers`; `noise` destroys the pictures of the target `noise`."""
-        label = "target activations"
         sequences = task.reference.sequences
         seeing = blinded(model, sequences, noise) if target == "noise" else model
-        reference = Stream(seeing, task.reference, layers, label=label, progress=progress)
-        own = None
+        reference = ReadOnce(seeing, task.reference, layers, progress=progress)
+        own = outputs = None
         if reading is not None or (target in ("counterpart", "noise") and beyond > 0):
-            own = Stream(model, task.forget, layers, label=label, progress=progress)
-        base = model.fork().hf
-        return Aim(base, task, target, reference, own, beyond, margin, dimensions, reading)
-
-    def advance(self, layer: int) -> None:
-        """Go on to a layer."""
-        for stream in (self.reference, self.own):
-            if stream is not None:
-                stream.advance(self.base, layer)
+            own = ReadOnce(model, task.forget, layers, progress=progress)
+        if target in _OF_OUTPUTS:
+            outputs = Stream(model, task.reference, layers, label=LABEL, progress=progress)
+        how = (beyond, margin, dimensions, reading)
+        return Aim(task, target, reference, outputs, model.fork().hf, own, *how)
 
     def asked(
         self, current: Model, forget: Stream, writer: Writer, left: int
@@ -97,21 +98,22 @@ class Aim:
             writer: the matrix.
             left: how many matrices share what is asked of the stream, this one with them.
         """
-        task = self.task
+        task, layer = self.task, forget.layer
         x, y, after = forget.observe(current.hf, writer)
-        if self.target in ("mean", "subspace"):
-            _, y_ref, _ = self.reference.observe(self.base, writer)
+        if self.outputs is not None:
+            self.outputs.advance(self.base, layer)
+            _, y_ref, _ = self.outputs.observe(self.base, writer)
             groups = (task.group, y_ref, task.reference_group)
             return x, output_change(self.target, y, *groups, dimensions=self.dimensions)
         if self.target == "logits":
             change = readout_change(current, task.forget, margin=self.margin) / left
         else:
-            wanted = task.reference_means(self.reference.after(self.base))
+            wanted = task.reference_means(self.reference.after(layer))
             if self.own is not None:
-                own = self.own.after(self.base)
+                own = self.own.after(layer)
                 wanted = wanted - self.beyond * (own - wanted)
                 if self.reading is not None:
-                    read = self.reading.noticed(wanted - own, task.whose, forget.layer)
+                    read = self.reading.noticed(wanted - own, task.whose, layer)
                     wanted = own + read
             change = (wanted - after) / left
         if writer.post_norm:

@@ -25,6 +25,7 @@ from workbench.models.shuffled import number, shuffled
 from workbench.models.text import decode, encode
 
 Site = SiteName
+_DOZENS = 48  # names that are asked for together
 
 
 def site_rows(
@@ -191,7 +192,8 @@ def named_by_model(
 ) -> dict[Kind, tuple[str, ...]]:
     """Let the model name subjects in each relation's wordings, as many as are missing.
 
-    It can name subjects, but not show them.
+    It can name subjects, but not show them. It is asked for dozens at once: the next edit, which
+    lacks one more or one less, gets the same.
     """
     kinds = tuple(dict.fromkeys(form.kind for form in forms if not form.shown))
     each = -(-count // max(len(kinds), 1))
@@ -199,7 +201,7 @@ def named_by_model(
         kind: sample_names(
             model,
             [f.around for f in forms if f.kind == kind],
-            each - len(known.get(kind, ())),
+            -(-(each - len(known.get(kind, ()))) // _DOZENS) * _DOZENS,
             seed=seed + i,
         )
         for i, kind in enumerate(kinds)

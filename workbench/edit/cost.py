@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from workbench.edit import covariance, retain, stream
+from workbench.edit import covariance, kept_keys, read_once, retain, stream
 from workbench.edit.train import lessons
 from workbench.models.kept import nothing_kept
 from workbench.models.model import Model
@@ -41,8 +41,8 @@ class Cost:
 @contextmanager
 def as_first() -> Iterator[None]:
     """Let an edit in the block cost as much as a first one: nothing kept for the next is used."""
-    for kept in (retain.KEPT, stream.KEPT, covariance.KEPT, lessons.KEPT):
-        kept.clear()
+    for module in (retain, kept_keys, read_once, stream, covariance, lessons):
+        module.KEPT.clear()
     with nothing_kept():
         yield
 

@@ -19,10 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.edit.buffer import chat_rows, context_rows
+from workbench.edit.kept_keys import moments_of
 from workbench.edit.matrix import Matrix
 from workbench.edit.rows import Rows
 from workbench.edit.solvers import Moments
-from workbench.edit.stream import Stream
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Request
 from workbench.models.model import Model
@@ -117,7 +117,11 @@ def covariances(
                 "The model makes up no text that does not name a subject to forget or to measure; "
                 "give the request facts to retain, and let kept be at least 1."
             )
-        fresh = {p: Covariance.of(m, ridge) for p, m in _moments(model, rows, missing, progress)}
+        moments = moments_of(model, rows, missing, progress=progress)
+        fresh = {
+            group.writer.parameter: Covariance.of(own, ridge)
+            for group, own in zip(missing, moments, strict=True)
+        }
     out = {p: KEPT[key] for p, key in keys.items() if key in KEPT}
     for parameter, made in fresh.items():
         out[parameter] = remember(KEPT, keys[parameter], lambda made=made: made, most=_MOST_KEPT)
@@ -167,21 +171,3 @@ def _first(rows: Rows, tokens: int) -> Rows:
             sequences.append(ids[:left])
             left -= len(ids)
     return Rows(tuple(sequences), tuple(tuple(range(len(s))) for s in sequences))
-
-
-@torch.no_grad()
-def _moments(
-    model: Model, rows: Rows, groups: Sequence[Matrix], progress: Progress
-) -> list[tuple[str, Moments]]:
-    layers = [g.layer for g in groups]
-    stream = Stream(model, rows, layers, label="reading usual keys", progress=progress)
-    hf = model.fork().hf
-    out = []
-    for group in progress.track(groups, "covariance of keys"):
-        stream.advance(hf, group.layer)
-        moments: Moments | None = None
-        for keys, _ in stream.keys(hf, group.writer):
-            moments = (moments or Moments.zeros(keys.shape[1], keys.device)).add(keys)
-        assert moments is not None  # a stream has at least one chunk
-        out.append((group.writer.parameter, moments))
-    return out

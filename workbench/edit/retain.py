@@ -1,7 +1,8 @@
-"""The whole retain buffer of a site; the last few are kept."""
+"""The whole retain buffer of a site, and its keys' moments; the last few buffers are kept."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from workbench.edit.buffer import Site, chat_rows, confusable_rows, context_rows, related_rows
@@ -11,8 +12,27 @@ from workbench.facts.fact import Request
 from workbench.models.model import Model
 from workbench.recent import remember
 
-KEPT: dict[tuple[Any, ...], Rows] = {}  # the last buffers, by everything they are made of
+KEPT: dict[tuple[Any, ...], Buffer] = {}  # the last buffers, by everything they are made of
 _MOST_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """What an edit must leave alone at one site.
+
+    Attributes:
+        others: what is not about the subjects to forget. An update that leaves what their keys give
+            leaves the layers above their keys too, so they are read once, from the base.
+        related: what is to be kept about the very subjects. The edit moves it, so its keys are read
+            behind every edited layer.
+    """
+
+    others: Rows
+    related: Rows
+
+    def __len__(self) -> int:
+        """Count the positions read."""
+        return len(self.others) + len(self.related)
 
 
 def retain_rows(
@@ -30,7 +50,7 @@ def retain_rows(
     context_weight: float,
     tokens: int,
     seed: int,
-) -> Rows:
+) -> Buffer:
     """Return the whole retain buffer of a site; the last ones are kept.
 
     An edit that is tried again with another strength or weight needs the same buffer, and to make
@@ -59,7 +79,7 @@ def retain_rows(
     key = (*model.identity, request.fingerprint, site, *sizes, *loads, tokens, seed)
     weights = {"context_weight": context_weight, "seed": seed}
 
-    def make() -> Rows:
+    def make() -> Buffer:
         rows = confusable_rows(
             model,
             request,
@@ -70,21 +90,22 @@ def retain_rows(
             tokens=tokens,
             **weights,
         )
-        rows += related_rows(
+        rows += context_rows(
+            model, request, count=context, generations=generations, weight=context_weight, seed=seed
+        )
+        rows += chat_rows(model, request, site, count=chats, weight=confusable_weight, **weights)
+        related = related_rows(
             *(model, request, site),
             weight=related_weight,
             context_weight=context_weight,
             tokens=tokens,
         )
-        rows += context_rows(
-            model, request, count=context, generations=generations, weight=context_weight, seed=seed
-        )
-        rows += chat_rows(model, request, site, count=chats, weight=confusable_weight, **weights)
-        if not len(rows):
+        buffer = Buffer(rows, related)
+        if not len(buffer):
             raise WorkbenchError(
                 "The retain buffer is empty; give the request facts to retain, or let the model "
                 "make up texts (generations > 0)."
             )
-        return rows
+        return buffer
 
     return remember(KEPT, key, make, most=_MOST_KEPT)

@@ -62,6 +62,10 @@ class Moments:
         count = len(keys) if weights is None else float(weights.sum())
         return Moments(self.second, self.count + count)
 
+    def copy(self) -> Moments:
+        """Return the same moments, to add to."""
+        return Moments(self.second.clone(), self.count)
+
     def restrict(self, columns: tuple[int, ...] | None) -> Moments:
         """Keep some inputs only."""
         if columns is None:

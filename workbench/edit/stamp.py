@@ -34,10 +34,11 @@ import pandas as pd
 from workbench.edit.aim import Aim
 from workbench.edit.buffer import Site
 from workbench.edit.edit import Edit, finish, origin
+from workbench.edit.kept_keys import kept_moments
 from workbench.edit.matrix import matrices, solve_matrix
 from workbench.edit.relation_reading import Reading, whole_subjects
 from workbench.edit.retain import retain_rows
-from workbench.edit.solvers import SOLVERS, Moments, SolverName
+from workbench.edit.solvers import SOLVERS, SolverName
 from workbench.edit.stream import Stream
 from workbench.edit.targets import TARGETS, TargetName, build_task, target_for
 from workbench.errors import WorkbenchError, unknown_name
@@ -184,7 +185,7 @@ def stamp(
         target = settings.target
         if target == "auto":
             target = target_for(model, request, site)
-        stage, rows = _stage(working, request, sites[site], settings, target, progress)
+        stage, rows = _stage(model, working, request, sites[site], settings, target, progress)
         steps += rows
         for name, update in stage.items():
             updates[name] = _join(updates.get(name), update)
@@ -215,6 +216,7 @@ def _join(old: Update | None, new: Update) -> Update:
 
 
 def _stage(
+    base: Model,
     model: Model,
     request: Request,
     components: ComponentSet,
@@ -222,7 +224,17 @@ def _stage(
     target: TargetName,
     progress: Progress,
 ) -> tuple[dict[str, Update], list[dict[str, Any]]]:
-    """Solve every matrix of one site in layer order."""
+    """Solve every matrix of one site in layer order.
+
+    Args:
+        base: the model before any site was edited; what it says and reads of others is to stay.
+        model: the model with the sites so far edited.
+        request: what to forget and to keep.
+        components: where to edit.
+        config: settings of the site.
+        target: its target rule.
+        progress: where to report.
+    """
     groups = matrices(model.structure, components)
     layers = sorted({g.layer for g in groups})
     reading = None
@@ -256,7 +268,7 @@ def _stage(
         progress=progress,
     )
     buffer = retain_rows(
-        model,
+        base,
         request,
         config.at,
         confusable=config.confusable,
@@ -270,20 +282,22 @@ def _stage(
         tokens=config.tokens,
         seed=config.seed,
     )
-    retain = Stream(model, buffer, layers, label="retain activations", progress=progress)
     current = model.fork()
     edited = current.hf
     updates: dict[str, Update] = {}
     steps = []
-    for i, group in enumerate(progress.track(groups, f"solving at the {config.at} site")):
-        forget.advance(edited, group.layer)
-        retain.advance(edited, group.layer)
-        aim.advance(group.layer)
+    others = kept_moments(base, buffer.others, groups, progress=progress)
+    related = Stream(model, buffer.related, layers, label="retain activations", progress=progress)
+    label = f"solving at the {config.at} site"
+    pairs = zip(groups, others, strict=True)
+    for i, (group, moments) in enumerate(progress.track(pairs, label, total=len(groups))):
+        for stream in (forget, related):
+            stream.advance(edited, group.layer)
         left = len(groups) - i if config.spread else 1
         x, change = aim.asked(current, forget, group.writer, left)
         change = config.strength * change
-        moments = Moments.zeros(x.shape[1], x.device)
-        for keys, weights in retain.keys(edited, group.writer):
+        moments = moments.copy()
+        for keys, weights in related.keys(edited, group.writer):
             moments = moments.add(keys, weights)
         old = model.parameters[group.writer.parameter]
         update, step = solve_matrix(
@@ -302,7 +316,7 @@ def _stage(
         change = update.dense().to(old.dtype)
         new = edited.get_parameter(group.writer.parameter) + change
         replace_parameter(edited, group.writer.parameter, new)
-        for stream in (forget, retain):
+        for stream in (forget, related):
             stream.edited(edited, group.writer, change)
         steps.append({"site": config.at, "target": target, "layer": group.layer, **step})
     return updates, steps

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from workbench.models.atomic import write_json
 from workbench.models.model import Model
@@ -22,6 +27,7 @@ from workbench.models.versions import versions
 
 _MOST = 400  # files; the oldest go
 _MOST_EACH = 50_000  # answers in one file
+_MOST_BYTES = 1 << 30  # of tensors; the oldest files go
 _OFF: ContextVar[bool] = ContextVar("nothing_kept", default=False)
 
 
@@ -55,7 +61,7 @@ def kept(model: Model, what: str, inputs: Any, make: Callable[[], Any]) -> Any:
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, made)
-        _let_go(file.parent)
+        _let_go()
     return made
 
 
@@ -88,9 +94,66 @@ def kept_each(
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, out if len(out) <= _MOST_EACH else {n: out[n] for n in names})
-            _let_go(file.parent)
+            _let_go()
         found = out
     return [found[name] for name in names]
+
+
+def kept_tensors(
+    model: Model, what: str, inputs: Any, *, most: int
+) -> list[tuple[dict[str, Tensor], str]]:
+    """Return the last tensors that were kept of the same model and inputs, with their notes.
+
+    Args:
+        model: whose they are.
+        what: their kind.
+        inputs: everything they have in common, in JSON types.
+        most: how many to read, the newest first.
+    """
+    found: list[tuple[dict[str, Tensor], str]] = []
+    files: list[Path] = []
+    if _OFF.get():
+        return found
+    with suppress(OSError):
+        files = _oldest_first(f"{what}-{_key(model, what, inputs)}-*.safetensors")
+    for file in files[::-1][:most]:
+        with suppress(OSError, ValueError, SafetensorError), safe_open(file, "pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            found.append((tensors, opened.metadata()["note"]))
+    return found
+
+
+def keep_tensors(
+    model: Model, what: str, inputs: Any, tensors: Mapping[str, Tensor], note: str
+) -> None:
+    """Keep tensors beside others of the same model and inputs; the oldest of all go.
+
+    Args:
+        model: whose they are.
+        what: their kind, part of the file's name.
+        inputs: everything they have in common, in JSON types.
+        tensors: what to keep; nothing that is larger than a quarter of what may be kept.
+        note: what to keep with them.
+    """
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    if _OFF.get() or size > _MOST_BYTES // 4:
+        return
+    name = f"{what}-{_key(model, what, inputs)}-{hashlib.sha256(note.encode()).hexdigest()[:16]}"
+    with suppress(OSError):
+        _folder().mkdir(parents=True, exist_ok=True)
+        part = _folder() / f".{name}.{os.getpid()}.part"
+        try:
+            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, part, {"note": note})
+            part.replace(_folder() / f"{name}.safetensors")
+        finally:
+            part.unlink(missing_ok=True)
+        files = _oldest_first("*.safetensors")
+        room = sum(f.stat().st_size for f in files) - _MOST_BYTES
+        for old in files:
+            if room <= 0:
+                break
+            room -= old.stat().st_size
+            old.unlink(missing_ok=True)
 
 
 def _folder() -> Path:
@@ -104,7 +167,11 @@ def _key(model: Model, what: str, inputs: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _let_go(folder: Path) -> None:
-    files = sorted(folder.glob("*.json"), key=lambda f: f.stat().st_mtime)
+def _oldest_first(pattern: str) -> list[Path]:
+    return sorted(_folder().glob(pattern), key=lambda f: f.stat().st_mtime)
+
+
+def _let_go() -> None:
+    files = _oldest_first("*.json")
     for old in files[: max(len(files) - _MOST, 0)]:
         old.unlink(missing_ok=True)
