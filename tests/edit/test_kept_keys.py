@@ -83,10 +83,21 @@ def test_of_the_next_buffer_only_what_differs_is_run(tiny: Model) -> None:
         rows(*SEQUENCES[2:], (90, 91, 92)),
         rows(*SEQUENCES, SEQUENCES[3]),  # twice: it weighs twice
     ):
-        assert_right(tiny, asked)
         assert 0 < tokens_run(tiny, asked) < 0.5 * whole
+        assert_right(tiny, asked)
     assert tokens_run(tiny, rows(*SEQUENCES[::-1])) == 0
     assert_right(tiny, rows(*SEQUENCES))  # what was added to it for others is not in it
+
+
+def test_a_buffer_some_way_off_is_kept_beside(tiny: Model) -> None:
+    """Two kinds of requests in turn cost what differs within each."""
+    one, two = rows(*SEQUENCES), rows(*SEQUENCES[4:])
+    list(kept_moments(tiny, one, groups_of(tiny)))
+    assert tokens_run(tiny, two) > 0
+    assert tokens_run(tiny, two) == tokens_run(tiny, one) == 0
+    assert_right(tiny, two)
+    near = rows(*SEQUENCES[1:])
+    assert tokens_run(tiny, near) == tokens_run(tiny, near) > 0
 
 
 def test_other_weights_are_another_buffer(tiny: Model) -> None:

@@ -7,6 +7,7 @@ import torch
 from conftest import make_model
 
 from workbench.errors import WorkbenchError
+from workbench.models.components import Structure
 from workbench.models.delta import Dense, LowRank, Origin, WeightDelta
 from workbench.models.model import Model, tensor_bytes
 
@@ -78,6 +79,15 @@ def test_fork_has_the_fingerprint_of_its_parameters():
     model = make_model("gpt2")
     before, known = model.fork(), model.fingerprint
     assert before.fingerprint == known == model.fork().fingerprint
+
+
+def test_copies_have_the_structure_of_their_model(family_model):
+    """It is read off the bridge once; a copy that reads it by itself finds the same."""
+    structure = family_model.structure
+    name = structure.layers[1].mlp_out.weight
+    for copy in (family_model.fork(), family_model.with_delta(random_delta(family_model, name))):
+        assert copy.structure is structure
+        assert Structure.of(copy.hf, copy.bridge) == structure
 
 
 def test_fingerprint_depends_on_every_parameter():

@@ -27,6 +27,7 @@ from workbench.progress import SILENT, Progress
 from workbench.recent import remember
 
 _WORTH = 0.5  # share of a buffer's tokens that may differ from a kept one's
+_NEAR = 0.1  # that share, up to which a buffer is not kept beside the other
 _MOST_NUMBERS = 1 << 25  # in the moments of a buffer that is kept: 256 MB
 _MOST_KEPT = 4  # buffers of the same matrices
 _MOST_MODELS = 2
@@ -82,18 +83,19 @@ def kept_moments(
     held = remember(KEPT, key, lambda: _read(model, names), most=_MOST_MODELS)
     wanted = _weights(rows)
     more, moments = _nearest(wanted, held)
-    if not moments or _size(more) > _WORTH * _size(wanted):
-        made = _Kept(wanted, tuple(moments_of(model, rows, groups, progress=progress)))
-        held[:] = [made, *held][:_MOST_KEPT]
-        _write(model, names, made)
-        return made.moments
-    if not more:
+    if moments and not more:
         return moments
-    changes = moments_of(model, _rows(more), groups, progress=progress)
-    return [
-        Moments(own.second + change.second, own.count + change.count)
-        for own, change in zip(moments, changes, strict=True)
-    ]
+    apart = _size(more) / max(_size(wanted), 1)
+    if not moments or apart > _WORTH:
+        made = tuple(moments_of(model, rows, groups, progress=progress))
+    else:
+        changes = moments_of(model, _rows(more), groups, progress=progress)
+        made = tuple(own + change for own, change in zip(moments, changes, strict=True))
+    if not moments or apart > _NEAR:
+        kept = _Kept(wanted, made)
+        held[:] = [kept, *held][:_MOST_KEPT]
+        _write(model, names, kept)
+    return made
 
 
 def _inputs(model: Model, group: Matrix) -> int:

@@ -62,6 +62,10 @@ class Moments:
         count = len(keys) if weights is None else float(weights.sum())
         return Moments(self.second, self.count + count)
 
+    def __add__(self, other: Moments) -> Moments:
+        """Return the moments of both together."""
+        return Moments(self.second + other.second, self.count + other.count)
+
     def copy(self) -> Moments:
         """Return the same moments, to add to."""
         return Moments(self.second.clone(), self.count)

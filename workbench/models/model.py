@@ -127,9 +127,7 @@ class Model:
     def fork(self) -> Model:
         """Copy the module tree, sharing every parameter, for use in another thread."""
         copied = replace(self, hf=share_parameters(self.hf))
-        if "fingerprint" in self.__dict__:  # the very same parameters need no second hash
-            copied.__dict__["fingerprint"] = self.fingerprint
-        return copied
+        return self._handed_on(copied, "fingerprint", "structure")
 
     def with_delta(self, delta: WeightDelta) -> Model:
         """Apply an edit and return the edited model; this one stays as it is.
@@ -141,7 +139,15 @@ class Model:
         hf = share_parameters(self.hf)
         for name, update in delta.updates.items():
             replace_parameter(hf, name, _updated(self.parameters, name, update.dense()))
-        return replace(self, hf=hf, deltas=(*self.deltas, delta))
+        edited = replace(self, hf=hf, deltas=(*self.deltas, delta))
+        return self._handed_on(edited, "structure")
+
+    def _handed_on(self, other: Model, *names: str) -> Model:
+        """Give another model what was worked out here and holds there too: no bridge to read it."""
+        for name in names:
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
 
 def _updated(parameters: Mapping[str, Tensor], name: str, update: Tensor) -> Tensor:
