@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -32,7 +33,11 @@ _MOST_NUMBERS = 1 << 25  # in the moments of a buffer that is kept: 256 MB
 _MOST_KEPT = 4  # buffers of the same matrices
 _MOST_MODELS = 2
 
-_Weights = dict[tuple[int, ...], dict[int, float]]  # by sequence, of each position that is read
+_Read = tuple[tuple[int, ...], tuple[float, ...]]  # positions, in order, and their weights
+_Weights = dict[tuple[int, ...], _Read]  # what is read of each sequence
+
+
+_NOTHING: _Read = ((), ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,21 +116,29 @@ def _nearest(wanted: _Weights, held: Sequence[_Kept]) -> tuple[_Weights, tuple[M
 
 def _weights(rows: Rows) -> _Weights:
     out: _Weights = {}
-    for sequence, picks, weights in zip(rows.sequences, rows.picks, rows.all_weights, strict=True):
-        own = out.setdefault(sequence, {})
-        for position, weight in zip(picks, weights, strict=True):
-            own[position] = own.get(position, 0.0) + weight
+    for sequence, *read in zip(rows.sequences, rows.picks, rows.all_weights, strict=True):
+        twice = sequence in out or any(a >= b for a, b in pairwise(read[0]))
+        out[sequence] = _sum(out.get(sequence, ((), ())), read) if twice else tuple(read)
     return out
+
+
+def _sum(*reads: Sequence[Sequence[float]]) -> _Read:
+    """Add the weights of each position; those that add up to nothing are left out."""
+    total: dict[int, float] = {}
+    for positions, weights in reads:
+        for position, weight in zip(positions, weights, strict=True):
+            total[int(position)] = total.get(int(position), 0.0) + weight
+    left = sorted((position, weight) for position, weight in total.items() if weight)
+    return tuple(p for p, _ in left), tuple(w for _, w in left)
 
 
 def _difference(wanted: _Weights, held: _Weights) -> _Weights:
     """Return what has to be added to what is held to get what is wanted; less is negative."""
     out: _Weights = {}
     for sequence in wanted.keys() | held.keys():
-        new, old = wanted.get(sequence, {}), held.get(sequence, {})
-        if new != old:
-            change = {p: new.get(p, 0.0) - old.get(p, 0.0) for p in new.keys() | old.keys()}
-            out[sequence] = {p: weight for p, weight in change.items() if weight}
+        new, (at, old) = wanted.get(sequence, _NOTHING), held.get(sequence, _NOTHING)
+        if new != (at, old):
+            out[sequence] = _sum(new, (at, [-weight for weight in old]))
     return out
 
 
@@ -137,11 +150,10 @@ def _size(weights: _Weights) -> int:
 def _rows(weights: _Weights) -> Rows:
     """Write rows in an order that does not hang on how they were found."""
     ordered = sorted(weights.items(), key=lambda item: (len(item[0]), item[0]))
-    own = [sorted(of_one.items()) for _, of_one in ordered]
     return Rows(
         tuple(sequence for sequence, _ in ordered),
-        tuple(tuple(position for position, _ in pairs) for pairs in own),
-        tuple(tuple(weight for _, weight in pairs) for pairs in own),
+        tuple(positions for _, (positions, _) in ordered),
+        tuple(weights for _, (_, weights) in ordered),
     )
 
 
@@ -153,7 +165,7 @@ def _read(model: Model, names: Sequence[str]) -> list[_Kept]:
             Moments(tensors[name].to(model.device), count)
             for name, count in zip(names, counts, strict=True)
         ]
-        weights = {tuple(ids): dict(zip(at, own, strict=True)) for ids, at, own in rows}
+        weights = {tuple(ids): (tuple(at), tuple(own)) for ids, at, own in rows}
         out.append(_Kept(weights, tuple(moments)))
     return out
 
@@ -162,7 +174,7 @@ def _write(model: Model, names: Sequence[str], made: _Kept) -> None:
     """Keep moments for another process; not those of pictures, which tokens alone do not tell."""
     if any(type(token) is not int for sequence in made.weights for token in sequence):
         return
-    rows = [[ids, list(own), list(own.values())] for ids, own in made.weights.items()]
+    rows = [[ids, *read] for ids, read in made.weights.items()]
     note = json.dumps([[own.count for own in made.moments], rows])
     tensors = {name: own.second for name, own in zip(names, made.moments, strict=True)}
     keep_tensors(model, "moments", list(names), tensors, note)
