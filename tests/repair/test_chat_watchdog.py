@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import make_model
 from workbench.errors import WorkbenchError
 from workbench.models.model import Model
-from workbench.repair import chat_watchdog as module
+from workbench.repair import chat_model as module
 from workbench.repair.chat_watchdog import ChatWatchdog, heard, own_words
 from workbench.repair.intent import Intent, Turn
 from workbench.repair.service import Service

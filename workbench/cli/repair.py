@@ -64,6 +64,9 @@ def ask(
     watchdog: Annotated[
         str, typer.Option(help="A chat model that reads the message, in place of the bundled one.")
     ] = "",
+    surgeon: Annotated[
+        str, typer.Option(help="A chat model that may change how the plan is carried out.")
+    ] = "",
     ledger: _LEDGER = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -83,9 +86,10 @@ def ask(
     user = user or current_user()
     with progress_bar(as_json) as progress:
         base = load(model, progress=progress)
-        hears = load(watchdog, progress=progress) if watchdog else None
+        hears, plans = (load(n, progress=progress) if n else None for n in (watchdog, surgeon))
         files = {"folder": ledger, "facts": facts, "policy": policy}
-        service = Service.open(base, **files, hears=hears, seed=seed, progress=progress)
+        roles = {"hears": hears, "plans": plans}
+        service = Service.open(base, **files, **roles, seed=seed, progress=progress)
         if plan is not None:
             proposals: tuple[Proposal, ...] = (Proposal(RepairPlan.load(plan), confirm=True),)
         else:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from workbench.checked import Checked, checked
 from workbench.errors import WorkbenchError
 from workbench.models.model import Model
-from workbench.models.text import encode, generate
+from workbench.repair.chat_model import check_chat_model, go_on
 from workbench.repair.intent import Intent, Turn
 from workbench.repair.words import words
 
@@ -45,7 +45,6 @@ _EXAMPLES = (
 )
 _BEGUN = "["  # of every answer
 _ROOM = 160  # tokens of an answer
-_SPARE = 8  # tokens left between the prompt and the end of the context
 
 
 class Hears(Protocol):
@@ -81,11 +80,7 @@ class ChatWatchdog:
 
     def __post_init__(self) -> None:
         """Refuse a model that cannot be talked to."""
-        if not self.model.tokenizer.chat_template:
-            raise WorkbenchError(
-                f"{self.model.name} has no chat template, so it cannot hear for another model; "
-                "choose a chat model, or the bundled watchdog."
-            )
+        check_chat_model(self.model, "hear", "watchdog")
 
     def read(self, dialogue: Sequence[Turn]) -> tuple[Intent, ...]:
         """Return what the last message asks for, one intent a subject; empty if nothing.
@@ -98,24 +93,14 @@ class ChatWatchdog:
         said = [own_words(turn.text) for turn in dialogue if turn.role == "user"]
         if not said[-1].strip():
             return ()
-        prompt = self._asking(said)
-        encode(self.model, prompt, room=_ROOM + _SPARE)  # too long a message is told here
-        (answer,) = generate(self.model, [prompt], max_new_tokens=_ROOM)
-        return heard(_BEGUN + answer, said)
+        return heard(go_on(self.model, _asking(said), _BEGUN, room=_ROOM, stop="\n"), said)
 
-    def _asking(self, said: Sequence[str]) -> str:
-        """Write the task, the examples as a conversation, and the message; begin the answer."""
-        turns: list[dict[str, str]] = []
-        for text, answer in _EXAMPLES:
-            turns.append({"role": "user", "content": text})
-            turns.append({"role": "assistant", "content": json.dumps(answer)})
-        turns[0]["content"] = f"{_TASK}\n{turns[0]['content']}"
-        before = "".join(f"(Said before: {text})\n" for text in said[:-1])
-        turns.append({"role": "user", "content": before + said[-1]})
-        written = self.model.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
-        return f"{written}{_BEGUN}"
+
+def _asking(said: Sequence[str]) -> list[str]:
+    """Write the task, the examples as a conversation, and the message."""
+    turns = [turn for text, answer in _EXAMPLES for turn in (text, json.dumps(answer))]
+    before = "".join(f"(Said before: {text})\n" for text in said[:-1])
+    return [f"{_TASK}\n{turns[0]}", *turns[1:], before + said[-1]]
 
 
 def own_words(text: str) -> str:

@@ -14,6 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.model import Model
 from workbench.progress import SILENT, Cancelled, Progress
 from workbench.repair.catalog import Catalog
+from workbench.repair.chat_surgeon import ChatSurgeon
 from workbench.repair.chat_watchdog import ChatWatchdog, Hears
 from workbench.repair.intent import Turn
 from workbench.repair.ledger import REPAIRED, UNDONE, Entry, Ledger
@@ -51,12 +52,14 @@ class Service:
         surgeon: who plans.
         patient: who is repaired.
         policy: who may ask for what.
+        second: a chat model that may change how a plan is carried out.
     """
 
     watchdog: Hears
     surgeon: Surgeon
     patient: Patient
     policy: Policy = field(default_factory=Policy)
+    second: ChatSurgeon | None = None
 
     @staticmethod
     def open(
@@ -66,6 +69,7 @@ class Service:
         facts: Path | None = None,
         policy: Path | None = None,
         hears: Model | None = None,
+        plans: Model | None = None,
         seed: int = 0,
         progress: Progress = SILENT,
     ) -> Service:
@@ -77,19 +81,21 @@ class Service:
             facts: a fact file about its world; by default what the workbench knows of it.
             policy: a policy file.
             hears: a chat model that reads what is asked for, in place of the bundled watchdog.
+            plans: a chat model that may change how the surgeon's plans are carried out.
             seed: of every draw.
             progress: where to report.
 
         Raises:
-            WorkbenchError: a file is wrong, the ledger belongs to another model, or `hears` is no
-                chat model.
+            WorkbenchError: a file is wrong, the ledger belongs to another model, or `hears` or
+                `plans` is no chat model.
         """
         rules = read_policy(policy)
         ledger = Ledger.of(base, folder)
         catalog = Catalog.of(base, facts, seed=seed, progress=progress)
         surgeon = Surgeon(base, catalog, seed=seed)
         watchdog = ChatWatchdog(hears) if hears is not None else Watchdog.load()
-        return Service(watchdog, surgeon, Patient(base, catalog, ledger), rules)
+        second = ChatSurgeon(plans) if plans is not None else None
+        return Service(watchdog, surgeon, Patient(base, catalog, ledger), rules, second)
 
     def hear(
         self, dialogue: Sequence[Turn], *, user: str = "", progress: Progress = SILENT
@@ -98,7 +104,7 @@ class Service:
 
         Raises:
             WorkbenchError: it is not clear what is meant, there is nothing to repair, what is asked
-                for contradicts itself, or the policy forbids it.
+                for contradicts itself, no plan for it can be carried out, or the policy forbids it.
         """
         text = dialogue[-1].text if dialogue else ""
         intents = self.watchdog.read(dialogue)
@@ -113,6 +119,8 @@ class Service:
                 for intent in intents
             ]
             _check_together(plans)
+            if self.second is not None:
+                plans = [self.second.propose(p, self.patient.base).plan for p in plans]
             rules = [self.policy.decide(user, plan, ledger.logged()) for plan in plans]
         except WorkbenchError as error:
             ledger.log(user, text, f"refused: {error}", names)
