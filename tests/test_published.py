@@ -54,6 +54,7 @@ TASKS = {
     "misinformation": "misinformation",
     "personal data": "personal",
     "one fact": "one-fact",
+    "capitals": "capitals",
 }
 TASK_COLUMNS = ("acc_f", "acc_r", "rouge_l_f", "rouge_l_r", "perplexity")
 STUDIES = ROOT / "data/demo/studies"
