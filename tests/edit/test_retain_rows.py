@@ -10,8 +10,8 @@ import torch
 
 from tests.edit.requests import request
 from workbench.edit import retain
-from workbench.edit.buffer import confusable_rows, related_rows, site_rows
-from workbench.edit.forms import forms_of
+from workbench.edit.buffer import confusable_rows, heavier_rows, related_rows, site_rows
+from workbench.edit.forms import forms_of, prompts_of
 from workbench.edit.retain import retain_rows
 from workbench.edit.rows import Rows
 from workbench.edit.self_made import own_answers
@@ -155,3 +155,36 @@ def test_what_is_kept_about_a_subject_to_forget_weighs_by_itself(tiny: Model, si
         ids, at = site_rows(tiny, prompt, name, site, said[i] if site == "answer" else "", 1)
         assert found.sequences[i] == ids
         assert found.weights[i] == tuple(7.0 if j in at else 2.0 for j in range(len(ids)))
+
+
+def weights_of(rows: Rows) -> dict[tuple[int, ...], tuple[float, ...]]:
+    return dict(zip(rows.sequences, rows.all_weights, strict=True))
+
+
+def test_a_heavier_fact_counts_so_many_times(tiny: Model) -> None:
+    """In all its wordings, beside the usual buffer; what says nothing of it stays as it was."""
+    asked = request()
+    other = next(f for f in asked.retain if f.subject not in asked.forget.subjects)
+    heavy = replace(asked, heavier={other.key: 16.0})
+    assert heavy.fingerprint != asked.fingerprint == replace(asked, heavier={}).fingerprint
+    usual, more = (retain_rows(tiny, r, "answer", **SIZES) for r in (asked, heavy))
+    assert more.related == usual.related
+    assert len(more.others) > len(usual.others)
+    rows = heavier_rows(tiny, heavy, "answer", weight=5.0, context_weight=2.0, tokens=1)
+    assert {w for own in rows.all_weights for w in own} == {80.0, 32.0}
+    assert len(rows.sequences) == len({*prompts_of(other)})
+    assert set(rows.sequences) <= set(more.others.sequences)
+
+
+def test_a_heavier_fact_about_the_very_subject_counts_among_those(tiny: Model) -> None:
+    own = Fact("Ada Brook", "Ada Brook was born in", " Paris", relation="city")
+    asked = request()
+    asked = replace(asked, retain=asked.retain + FactSet((own,)))
+    heavy = replace(asked, heavier={own.key: 3.0})
+    usual, more = (
+        weights_of(related_rows(tiny, r, "subject", weight=7.0, context_weight=2.0, tokens=1))
+        for r in (asked, heavy)
+    )
+    assert own.subject in asked.forget.subjects and usual
+    assert more == {ids: tuple(3 * w for w in weights) for ids, weights in usual.items()}
+    assert not len(heavier_rows(tiny, heavy, "subject", weight=1, context_weight=1, tokens=1))

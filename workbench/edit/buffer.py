@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from workbench.edit.forms import Form, Kind, forms_of, mention, mentions_by_kind, prompts_of
 from workbench.edit.rows import Rows
 from workbench.edit.self_made import own_answers, sample_chats, sample_names, sample_texts
-from workbench.facts.fact import Request
+from workbench.facts.fact import FactSet, Request
 from workbench.facts.prompts import subject_tokens
 from workbench.localize.sites import SiteName
 from workbench.models.model import Model
@@ -144,8 +144,51 @@ def related_rows(
         tokens: tokens of the subject that are the site.
     """
     own = request.retain.about(request.forget.subjects)
-    asked = [(prompt, mention(fact, prompt)) for fact in own for prompt in prompts_of(fact)]
-    return _site_positions(model, asked, site, weight, context_weight, tokens)
+    return _as_heavy(model, request, own, site, (weight, context_weight), tokens)
+
+
+def heavier_rows(
+    model: Model,
+    request: Request,
+    site: Site,
+    *,
+    weight: float,
+    context_weight: float,
+    tokens: int,
+) -> Rows:
+    """Return the site's positions in kept facts about others that count more than the rest.
+
+    Args:
+        model: whose tokens and own answers to use.
+        request: its kept facts, and how much heavier some are.
+        site: where the edit acts.
+        weight: weight of a site position of a fact that counts once.
+        context_weight: weight of the prompt's other positions.
+        tokens: tokens of the subject that are the site.
+    """
+    subjects = frozenset(request.forget.subjects)
+    heavy = request.retain.where(lambda f: f.key in request.heavier and f.subject not in subjects)
+    return _as_heavy(model, request, heavy, site, (weight, context_weight), tokens)
+
+
+def _as_heavy(
+    model: Model,
+    request: Request,
+    facts: FactSet,
+    site: Site,
+    weights: tuple[float, float],
+    tokens: int,
+) -> Rows:
+    """Return the positions of all wordings of some facts, each with its fact's weight."""
+    asked: dict[float, list[tuple[str, str]]] = {}
+    for fact in facts:
+        prompts = [(prompt, mention(fact, prompt)) for prompt in prompts_of(fact)]
+        asked.setdefault(request.heavier.get(fact.key, 1.0), []).extend(prompts)
+    rows = Rows((), ())
+    for times, prompts in sorted(asked.items()):
+        weight, context_weight = (times * own for own in weights)
+        rows += _site_positions(model, prompts, site, weight, context_weight, tokens)
+    return rows
 
 
 def _site_positions(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.edit.buffer import Site, chat_rows, confusable_rows, context_rows, related_rows
+from workbench.edit.buffer import (
+    Site,
+    chat_rows,
+    confusable_rows,
+    context_rows,
+    heavier_rows,
+    related_rows,
+)
 from workbench.edit.rows import Rows
 from workbench.errors import WorkbenchError
 from workbench.facts.fact import Request
@@ -90,16 +97,13 @@ def retain_rows(
             tokens=tokens,
             **weights,
         )
+        own = {"context_weight": context_weight, "tokens": tokens}
+        rows += heavier_rows(model, request, site, weight=confusable_weight, **own)
         rows += context_rows(
             model, request, count=context, generations=generations, weight=context_weight, seed=seed
         )
         rows += chat_rows(model, request, site, count=chats, weight=confusable_weight, **weights)
-        related = related_rows(
-            *(model, request, site),
-            weight=related_weight,
-            context_weight=context_weight,
-            tokens=tokens,
-        )
+        related = related_rows(model, request, site, weight=related_weight, **own)
         buffer = Buffer(rows, related)
         if not len(buffer):
             raise WorkbenchError(

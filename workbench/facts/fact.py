@@ -246,6 +246,7 @@ class Request:
         unknown: prompts of the same forms about subjects the model does not know.
         behaviour: what the model says instead.
         name: where the request came from.
+        heavier: how many times as much as the others some retained facts count, by their keys.
     """
 
     forget: FactSet
@@ -254,6 +255,7 @@ class Request:
     unknown: FactSet = FactSet()
     behaviour: Behaviour = Refuse()
     name: str = ""
+    heavier: Mapping[tuple[str, str], float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse requests that contradict themselves."""
@@ -275,4 +277,6 @@ class Request:
     def fingerprint(self) -> str:
         """SHA-256 of everything in the request."""
         parts = [s.fingerprint for s in (self.forget, self.retain, self.evaluate, self.unknown)]
+        if self.heavier:
+            parts.append(json.dumps(sorted([*key, times] for key, times in self.heavier.items())))
         return hashlib.sha256(json.dumps([*parts, repr(self.behaviour)]).encode()).hexdigest()

@@ -7,17 +7,19 @@ each keeps whatever none of them is about. Taking a repair back is solving witho
 Three kinds of repairs follow one another: whole subjects, which go where they are looked up; single
 things about subjects; and what is corrected. A few single things go where they are said. Of many,
 that place knows too little about whom they are: they go at their subjects first, as far as their
-relations read there (STAMP's target `relation`), and what is left where it is said.
+relations read there (STAMP's target `relation`), and what is left where it is said; and what they
+lose of others is weighed more until little is lost (`keeping`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from workbench.checked import Scalar
-from workbench.facts.fact import FactSet
+from workbench.facts.fact import FactSet, Request
 from workbench.localize.sites import SiteName
 from workbench.models.components import ComponentSet
 from workbench.models.delta import WeightDelta
@@ -26,6 +28,7 @@ from workbench.plans.edit import EditPlan, make_edit
 from workbench.progress import SILENT, Progress
 from workbench.repair.beside import said_beside
 from workbench.repair.catalog import Catalog
+from workbench.repair.keeping import solve_keeping
 from workbench.repair.plan import RepairPlan
 
 WHOLE, SINGLE, CORRECTED = range(3)  # kinds of repairs, in the order in which they are solved for
@@ -89,10 +92,18 @@ def solve(
             settings=last.settings,
             seed=last.plan.seed,
         )
-        delta = make_edit(plan, working, request, progress=progress).delta
+        change = partial(_change, plan, working, progress)
+        if any(dose.reads for dose in own):
+            delta = solve_keeping(working, request, change, progress=progress)
+        else:
+            delta = change(request)
         total = delta if total is None else total + delta
         working = working.with_delta(delta)
     return total
+
+
+def _change(plan: EditPlan, model: Model, progress: Progress, request: Request) -> WeightDelta:
+    return make_edit(plan, model, request, progress=progress).delta
 
 
 def one_of_many(doses: Sequence[Dose]) -> bool:

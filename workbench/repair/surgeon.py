@@ -54,8 +54,9 @@ _CHAT_GENTLER = ({"answer.confusable": 160, "answer.named": 130, "answer.chats":
 # that is lost is 0.02.
 _CHAT_LIMITS = Limits(kept=0.93)
 _MANY: dict[str, Scalar] = {
-    **{"chats": 0, "answer.confusable_weight": 40.0, "answer.weight": 50.0},
+    **{"chats": 0, "answer.confusable_weight": 40.0, "answer.weight": 250.0},
     **{"subject.target": "relation", "subject.spare": 8.0, "subject.confusable_weight": 3.0},
+    "subject.tokens": 1,  # all of a hundred names would crowd the inputs of a matrix
 }
 _SOME = 10  # single things in force, up to which a small buffer keeps the rest
 _FOR_SOME: dict[str, Scalar] = {
@@ -64,9 +65,9 @@ _FOR_SOME: dict[str, Scalar] = {
 }
 _FOR_MANY: dict[str, Scalar] = {
     **{"confusable": 9000, "named": 1200, "context": 100, "generations": 32},
-    "answer.confusable": 4000,
+    "answer.confusable": 12000,
 }
-_MANY_STRONGER = ({"answer.weight": 150.0}, {"subject.damp": 2.0}, {"answer.weight": 500.0})
+_MANY_STRONGER = ({"answer.weight": 500.0}, {"subject.damp": 2.0}, {"answer.weight": 1000.0})
 _MANY_GENTLER = (
     {"subject.spare": 15.0, "answer.confusable_weight": 60.0},
     {"subject.confusable_weight": 6.0, "subject.spare": 30.0},

@@ -1,0 +1,77 @@
+"""Many repairs at once: what they lose is asked for and weighed more, until little is lost.
+
+A solve in least squares spends as much on an answer that is in no danger as on one that is lost. So
+whatever is on file to keep is asked after a solve, what is no longer answered rightly is weighed
+more in the next, and so on for a few rounds. Held-back facts gain from it too, though nobody asks
+them: those that are lost lie together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from workbench.facts.accepted import accepted
+from workbench.facts.fact import FactSet, Request
+from workbench.measure.answers import is_right
+from workbench.models.delta import WeightDelta
+from workbench.models.kept import kept
+from workbench.models.model import Model
+from workbench.models.text import generate
+from workbench.progress import SILENT, Progress
+
+_ROUNDS = 5  # solves behind the first
+_TIMES = 4.0  # as much weight for what is lost
+_SAID = 5  # how many lost facts one that is still said counts for
+_LITTLE = 0.005  # share of what is to be kept that may be lost
+Solve = Callable[[Request], WeightDelta]
+
+
+def solve_keeping(
+    model: Model, request: Request, solve: Solve, *, progress: Progress = SILENT
+) -> WeightDelta:
+    """Solve for a request, again and again with more weight on what was lost.
+
+    Args:
+        model: the patient before the solve.
+        request: what to forget and what to keep.
+        solve: makes the change for a request.
+        progress: where to report.
+
+    Returns:
+        The change after which the fewest facts are lost, or still said, which counts more.
+    """
+    known = _known(model, request.retain, progress)
+    best: tuple[int, WeightDelta] | None = None
+    for _ in progress.track(range(_ROUNDS + 1), "rounds"):
+        delta = solve(request)
+        after = model.with_delta(delta)
+        left = {f.key for f in _right(after, known, progress)}
+        lost = known.where(lambda f, left=left: f.key not in left)
+        said = _right(after, request.forget, progress)
+        wrong = len(lost) + _SAID * len(said)
+        if best is None or wrong < best[0]:
+            best = (wrong, delta)
+        if len(lost) <= _LITTLE * len(known):
+            break
+        more = {f.key: _TIMES * request.heavier.get(f.key, 1.0) for f in lost}
+        request = replace(request, heavier={**request.heavier, **more})
+    assert best is not None  # there is at least one round
+    return best[1]
+
+
+def _known(model: Model, facts: FactSet, progress: Progress) -> FactSet:
+    """Leave what the model answers rightly; it is asked once."""
+
+    def make() -> list[list[str]]:
+        return [list(f.key) for f in _right(model, facts, progress)]
+
+    told = {tuple(key) for key in kept(model, "right", [facts.fingerprint], make)}
+    return facts.where(lambda f: f.key in told)
+
+
+def _right(model: Model, facts: FactSet, progress: Progress) -> FactSet:
+    """Leave the facts whose own prompts are answered rightly."""
+    answers = generate(model, [f.prompt for f in facts], progress=progress)
+    told = {f.key for f, a in zip(facts, answers, strict=True) if is_right(a, accepted(f))}
+    return facts.where(lambda f: f.key in told)
