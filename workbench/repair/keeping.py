@@ -52,7 +52,7 @@ def solve_keeping(
         wrong = len(lost) + _SAID * len(said)
         if best is None or wrong < best[0]:
             best = (wrong, delta)
-        if len(lost) <= _LITTLE * len(known):
+        if not said and len(lost) <= _LITTLE * len(known):
             break
         more = {f.key: _TIMES * request.heavier.get(f.key, 1.0) for f in lost}
         request = replace(request, heavier={**request.heavier, **more})
