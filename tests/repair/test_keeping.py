@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,11 @@ def test_what_is_lost_weighs_more_every_time(play) -> None:
     assert third.retain == first.retain and third.forget == first.forget
 
 
+def test_with_nothing_lost_another_round_would_be_the_same(play) -> None:
+    assert len(play([(1, 0), (0, 2)])) == 2
+    assert play.best is play.made[0]
+
+
 def test_the_best_round_counts_and_what_is_said_most(play) -> None:
     rounds = [(4, 0), (2, 0), (1, 1), (3, 0), (3, 0), (3, 0)]
     made = play(rounds)
@@ -69,8 +75,9 @@ def test_the_best_round_counts_and_what_is_said_most(play) -> None:
 
 
 def test_the_facts_that_are_asked_are_those_the_model_knows(
-    tiny: Model, monkeypatch: pytest.MonkeyPatch
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
     asked = request()
     known = asked.retain.facts[0]
     monkeypatch.setattr(

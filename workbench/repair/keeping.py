@@ -8,14 +8,14 @@ them: those that are lost lie together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from workbench.facts.accepted import accepted
 from workbench.facts.fact import FactSet, Request
 from workbench.measure.answers import is_right
 from workbench.models.delta import WeightDelta
-from workbench.models.kept import kept
+from workbench.models.kept import kept_each
 from workbench.models.model import Model
 from workbench.models.text import generate
 from workbench.progress import SILENT, Progress
@@ -52,7 +52,7 @@ def solve_keeping(
         wrong = len(lost) + _SAID * len(said)
         if best is None or wrong < best[0]:
             best = (wrong, delta)
-        if not said and len(lost) <= _LITTLE * len(known):
+        if not lost or (not said and len(lost) <= _LITTLE * len(known)):
             break
         more = {f.key: _TIMES * request.heavier.get(f.key, 1.0) for f in lost}
         request = replace(request, heavier={**request.heavier, **more})
@@ -61,17 +61,20 @@ def solve_keeping(
 
 
 def _known(model: Model, facts: FactSet, progress: Progress) -> FactSet:
-    """Leave what the model answers rightly; it is asked once."""
+    """Leave what the model answers rightly; it is asked each thing once."""
 
-    def make() -> list[list[str]]:
-        return [list(f.key) for f in _right(model, facts, progress)]
+    def answers(prompts: list[str]) -> list[str]:
+        return generate(model, prompts, progress=progress)
 
-    told = {tuple(key) for key in kept(model, "right", [facts.fingerprint], make)}
-    return facts.where(lambda f: f.key in told)
+    return _told(facts, kept_each(model, "said", [], [f.prompt for f in facts], answers))
 
 
 def _right(model: Model, facts: FactSet, progress: Progress) -> FactSet:
     """Leave the facts whose own prompts are answered rightly."""
-    answers = generate(model, [f.prompt for f in facts], progress=progress)
+    return _told(facts, generate(model, [f.prompt for f in facts], progress=progress))
+
+
+def _told(facts: FactSet, answers: Sequence[str]) -> FactSet:
+    """Leave the facts that these answers tell."""
     told = {f.key for f, a in zip(facts, answers, strict=True) if is_right(a, accepted(f))}
     return facts.where(lambda f: f.key in told)
