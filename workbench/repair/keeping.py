@@ -8,11 +8,11 @@ them: those that are lost lie together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from workbench.facts.accepted import accepted
-from workbench.facts.fact import FactSet, Request
+from workbench.facts.fact import Fact, FactSet, Request
 from workbench.measure.answers import is_right
 from workbench.models.delta import WeightDelta
 from workbench.models.kept import kept_each
@@ -60,6 +60,11 @@ def solve_keeping(
     return best[1]
 
 
+def rightly(facts: Iterable[Fact], answers: Iterable[str]) -> list[bool]:
+    """Return whether each fact's own prompt is answered rightly."""
+    return [is_right(a, accepted(f)) for f, a in zip(facts, answers, strict=True)]
+
+
 def _known(model: Model, facts: FactSet, progress: Progress) -> FactSet:
     """Leave what the model answers rightly; it is asked each thing once."""
 
@@ -76,5 +81,5 @@ def _right(model: Model, facts: FactSet, progress: Progress) -> FactSet:
 
 def _told(facts: FactSet, answers: Sequence[str]) -> FactSet:
     """Leave the facts that these answers tell."""
-    told = {f.key for f, a in zip(facts, answers, strict=True) if is_right(a, accepted(f))}
-    return facts.where(lambda f: f.key in told)
+    told = zip(facts, rightly(facts, answers), strict=True)
+    return FactSet(tuple(fact for fact, right in told if right))

@@ -25,10 +25,10 @@ from workbench.models.text import generate
 from workbench.progress import SILENT, Progress
 from workbench.repair.catalog import Catalog
 from workbench.repair.intent import Turn
+from workbench.repair.keeping import rightly
 from workbench.repair.phrasings import Phrasings
 from workbench.repair.solving import Dose, solve
 from workbench.repair.surgeon import Surgeon
-from workbench.repair.verify import rightly
 from workbench.repair.watchdog import Watchdog
 
 COLUMNS = ("repairs", "forgotten", "refused", "beside", "held_back", "not_named", "cpu_seconds")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,15 +12,14 @@ import pandas as pd
 
 from workbench.attack.attack import Cell
 from workbench.attack.relearn import RelearnConfig, relearn
-from workbench.facts.accepted import accepted
-from workbench.facts.fact import Fact, FactSet, Request
-from workbench.measure.answers import is_right
+from workbench.facts.fact import FactSet, Request
 from workbench.measure.scorecard import Scorecard
 from workbench.models.model import Model
 from workbench.models.text import generate
 from workbench.progress import SILENT, Progress
 from workbench.repair.beside import share_alike
 from workbench.repair.exam import RepairExam
+from workbench.repair.keeping import rightly
 from workbench.repair.plan import Check, RepairPlan
 
 AT_MOST: tuple[Check, ...] = ("forgotten", "perplexity", "relearned")  # the other limits: at least
@@ -154,11 +153,6 @@ def _still_there(model: Model, facts: FactSet, seed: int) -> float:
         return 0.0
     asked = random.Random(seed).sample(list(facts), min(len(facts), _EARLIER))
     return sum(rightly(asked, generate(model, [f.prompt for f in asked]))) / len(asked)
-
-
-def rightly(facts: Iterable[Fact], answers: Iterable[str]) -> list[bool]:
-    """Return whether each fact's own prompt is answered rightly."""
-    return [is_right(a, accepted(f)) for f, a in zip(facts, answers, strict=True)]
 
 
 def _ratio(before: float | None, after: float | None) -> float | None:
